@@ -1,0 +1,5 @@
+"""`python -m raflow` is the `raflow` command."""
+
+from raflow.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""What travels: Arrow record batches, and their bytes as IPC buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+
+MAX_BATCH_BYTES = 32 << 20
+"""No batch that a source yields should be larger."""
+
+
+def to_ipc(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Buffer:
+    """Return batches as one Arrow IPC stream.
+
+    Between processes only this travels: pickling a slice of a batch would carry its whole parent.
+    """
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def from_ipc(buffer: pa.Buffer | bytes) -> pa.Table:
+    """Return the table in an IPC stream, without a copy."""
+    return pa.ipc.open_stream(buffer).read_all()
+
+
+def slices(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the batch in pieces of at most so many rows, without a copy."""
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
+
+
+def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the same records in batches of exactly so many rows; only the last one may be smaller."""
+    waiting: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        waiting.append(batch)
+        held += batch.num_rows
+        if held >= rows:
+            *full, rest = slices(one_batch(waiting), rows)
+            if rest.num_rows == rows:
+                full, rest = [*full, rest], rest.slice(0, 0)
+            yield from full
+            waiting, held = [rest] if rest.num_rows else [], rest.num_rows
+    if held:
+        yield one_batch(waiting)
+
+
+def one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return batches of one schema as a single one."""
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]

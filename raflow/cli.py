@@ -1,0 +1,128 @@
+"""The `raflow` command: each subcommand parses, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from raflow import __version__
+from raflow.errors import FlowError, RaflowError, RunFailed
+from raflow.metrics import Status
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="raflow", message="%(prog)s %(version)s")
+def main() -> None:
+    """Move data through Python functions on Ray."""
+
+
+@main.command()
+@click.argument("target")
+@click.option("--engine", type=click.Choice(["auto", "ray", "local"]), default="auto", show_default=True, help="Where replicas run.")
+@click.option("--address", metavar="ADDR", help="Ray cluster, host:port; default: RAY_ADDRESS, else a local Ray.")
+@click.option("--working-dir", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Folder sent to the cluster; default: the target's.")
+@click.option("--set", "settings", metavar="PROCESSOR.OPTION=VALUE", multiple=True, help="Set a processor's option; beats the code.")
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="Dry run: process only the first N records, write nothing, print the results.")
+@click.option("--resume", metavar="RUN_ID|last", help="Do only the unfinished work of an earlier run.")
+@click.option("--quiet", is_flag=True, help="No progress and no summary.")
+def run(
+    target: str,
+    settings: tuple[str, ...],
+    limit: int | None,
+    quiet: bool,
+    working_dir: str | None,
+    **request: Any,
+) -> None:
+    """Run the Flow at TARGET: file.py, file.py:name or pkg.mod:name."""
+    from raflow.launch import Request, start, watch
+    from raflow.loading import load
+
+    console = Console(stderr=True, quiet=quiet)
+    with _errors(target):
+        loaded = load(target)
+        folder = working_dir or (str(loaded.folder) if loaded.folder else None)
+        by_value = loaded.module if loaded.folder else None
+        asked = Request(
+            limit=limit, quiet=quiet, working_dir=folder, by_value=by_value, overrides=overrides(settings), **request
+        )
+        started = start(loaded.flow, asked)
+        watch(started, console)
+        started.raise_error()
+        _print_preview(started.preview())
+    if started.status() is Status.CANCELLED:
+        sys.exit(INTERRUPTED)
+
+
+@main.command()
+@click.argument("target")
+@click.option("--format", "form", type=click.Choice(["text", "mermaid", "dot", "svg"]), default="text", show_default=True)
+@click.option("--output", metavar="F", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead of standard output.")
+def graph(target: str, form: Any, output: Path | None) -> None:
+    """Draw the fused plan of the Flow at TARGET."""
+    from raflow.loading import load
+    from raflow.render import render
+
+    with _errors(target):
+        text = render(load(target).flow.plan().graph(), form)
+    if output:
+        output.write_text(text, encoding="utf-8")
+    else:
+        click.echo(text)
+
+
+def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Return `--set` values by processor and option; a value is JSON where it can be, else text.
+
+    Raises:
+        click.BadParameter: One is not PROCESSOR.OPTION=VALUE.
+    """
+    import json
+
+    found: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        processor, dot, option = path.rpartition(".")
+        if not (equals and dot and processor and option):
+            msg = f"{setting!r} is not PROCESSOR.OPTION=VALUE"
+            raise click.BadParameter(msg, param_hint="--set")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        found.setdefault(processor, {})[option] = value
+    return found
+
+
+class _errors:  # noqa: N801 - reads as a statement: `with _errors(target):`
+    """Prints an error as the user should see it and exits with its code."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, RunFailed):
+            from raflow.observe.summary import failure
+
+            Console(stderr=True).print(failure(error))
+            sys.exit(FAILED)
+        if isinstance(error, RaflowError):
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            sys.exit(USAGE if isinstance(error, FlowError) else FAILED)
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+
+
+def _print_preview(rows: list[dict[str, Any]]) -> None:
+    import json
+
+    for row in rows:
+        click.echo(json.dumps(row, default=str, ensure_ascii=False))

@@ -1,0 +1,206 @@
+"""What all file formats share: finding files, cutting them into splits, delivering batches.
+
+Each format's own reading is in its module; writing is in `writing.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, TypeAlias
+
+import pyarrow as pa
+from typing_extensions import Self
+
+from raflow.batch import MAX_BATCH_BYTES, slices
+from raflow.connectors.files.formats import Format
+from raflow.connectors.files.listing import (
+    DataFile,
+    is_glob,
+    list_files,
+    partition_schema,
+    partition_values,
+    show,
+)
+from raflow.connectors.files.locations import Location, foreign_errors
+from raflow.connectors.files.splitting import Piece, pack
+from raflow.connectors.files.writing import FolderSink
+from raflow.credentials import Credentials
+from raflow.errors import InvalidOption, SourceError
+from raflow.schema import conform, merge
+from raflow.sinks import Part, Sink, SinkContext, Writer
+from raflow.sources import Input, Json, Reject, Source, Split
+
+Path: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+"""A file, glob or directory, as a path or URL, or a list of them."""
+
+
+class Files(Source, Sink):
+    """Files of one format, as source and as sink."""
+
+    _unit: ClassVar[str]
+    """What a piece's bounds count, for names."""
+
+    def __init__(
+        self,
+        path: Path,
+        format: Format,  # noqa: A002 - the one word for it
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        partition_by: str | Sequence[str] | None = None,
+        max_rows_per_file: int | None = None,
+        if_exists: str = "error",
+    ) -> None:
+        paths = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+        if not paths:
+            msg = "path is an empty list; give at least one path"
+            raise InvalidOption(msg)
+        columns = [partition_by] if isinstance(partition_by, str) else list(partition_by or ())
+        self._locations = [Location.of(one, storage_options) for one in paths]
+        self._folder = FolderSink(self._locations[0], format, columns, max_rows_per_file, if_exists)
+        self.local_only = any(location.is_memory for location in self._locations)
+        self.one_node = any(location.is_local for location in self._locations)
+
+    def __repr__(self) -> str:
+        shown = [location.shown for location in self._locations[:4]]
+        more = f", … {len(self._locations) - 4} more" if len(self._locations) > 4 else ""
+        return f"{type(self).__name__}({', '.join(map(repr, shown))}{more})"
+
+    def with_credentials(self, credentials: Credentials) -> Self:
+        """Return a copy that uses the Flow's keys where there are no `storage_options`."""
+        mine = copy.copy(self)
+        mine._locations = [replace(location, credentials=credentials) for location in self._locations]
+        mine._folder = self._folder.with_credentials(credentials)
+        return mine
+
+    # reading
+
+    def schema(self) -> pa.Schema:
+        """Return the columns of all files, then those that `key=value` folders add."""
+        files = list_files(self._locations)
+        found = self._file_schema(files)
+        added = [
+            field for field in partition_schema(file.path for file in files) if field.name not in found.names
+        ]
+        return pa.schema([*found, *added])
+
+    def splits(self) -> list[Split]:
+        """Return the pieces of all files, small files packed together."""
+        return pack(self._pieces(list_files(self._locations)), self._unit)
+
+    def inputs(self) -> list[Input]:
+        """Return all files as they are now."""
+        return [file.input for file in list_files(self._locations)]
+
+    def read(self, split: Split, columns: pa.Schema, reject: Reject) -> Iterator[pa.RecordBatch]:
+        """Yield the records of a split; only the wanted columns are decoded."""
+        for root, path, start, stop, *_ in split.payload:
+            location = self._locations[root]
+            shown = show(location, path)
+            with foreign_errors(f"reading {shown}", SourceError):
+                for batch in self._read(location, path, start, stop, columns, reject):
+                    yield from _sized(_delivered(batch, columns, path))
+
+    def locate(self, split: Split, row: int) -> str:
+        """Return the file and position of a record that was read."""
+        before = 0
+        for root, path, _, _, first_row, rows in split.payload:
+            if rows is None:
+                break
+            if row < before + rows:
+                return f"{show(self._locations[root], path)} row {first_row + row - before}"
+            before += rows
+        return f"{split.name}, record {row}"
+
+    @abstractmethod
+    def _file_schema(self, files: Sequence[DataFile]) -> pa.Schema:
+        """Return the columns that are in the files."""
+
+    @abstractmethod
+    def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
+        """Return where the files can be cut."""
+
+    @abstractmethod
+    def _read(
+        self, location: Location, path: str, start: int, stop: int | None, columns: pa.Schema, reject: Reject
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield one piece's records with those of the columns that the file has."""
+
+    # writing
+
+    @property
+    def _sink(self) -> FolderSink:
+        if len(self._locations) > 1 or is_glob(self._locations[0].url):
+            msg = f"{self!r} cannot be written: give one folder as the path"
+            raise InvalidOption(msg)
+        return self._folder
+
+    def start(self, context: SinkContext) -> Json:
+        """Check the folder and sweep what dead runs have staged in it."""
+        return self._sink.start(context)
+
+    def resume(self, context: SinkContext) -> None:
+        """Sweep what the run's earlier processes have staged."""
+        self._sink.resume(context)
+
+    def open(self, context: SinkContext) -> Writer:
+        """Return a writer of files in the folder."""
+        return self._sink.open(context)
+
+    def commit(self, parts: Sequence[Part]) -> None:
+        """Publish files."""
+        self._sink.commit(parts)
+
+    def discard(self, parts: Sequence[Part]) -> None:
+        """Remove files, staged or published."""
+        self._sink.discard(parts)
+
+    def finish(self, context: SinkContext, started: Json) -> None:
+        """Delete the data that the run replaces, and staging folders."""
+        self._sink.finish(context, started)
+
+
+def _delivered(batch: pa.RecordBatch, columns: pa.Schema, path: str) -> pa.RecordBatch:
+    """Return the batch with what the folders' names say, in the types that are wanted."""
+    if not columns.names:
+        return rows_only(batch.num_rows)
+    for name, value in partition_values(path).items():
+        if name in columns.names and name not in batch.schema.names:
+            constant = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows).cast(columns.field(name).type)
+            fields = [*batch.schema, pa.field(name, constant.type)]
+            batch = pa.RecordBatch.from_arrays([*batch.columns, constant], schema=pa.schema(fields))
+    return conform(batch, columns)
+
+
+def rows_only(rows: int) -> pa.RecordBatch:
+    """Return a batch without columns, which still has a number of rows."""
+    return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None]))
+
+
+def _sized(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    pieces = -(-batch.nbytes // MAX_BATCH_BYTES) or 1
+    if batch.num_rows:
+        yield from slices(batch, -(-batch.num_rows // pieces))
+
+
+def plain(schema: pa.Schema) -> pa.Schema:
+    """Return the schema without metadata, dictionary columns as plain values."""
+    types = {field.name: field.type for field in schema}
+    decoded = {n: t.value_type if pa.types.is_dictionary(t) else t for n, t in types.items()}
+    return pa.schema([(field.name, decoded[field.name]) for field in schema])
+
+
+def merged(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
+    """Return the one schema of all files.
+
+    Raises:
+        SchemaError: Types do not fit; names field and file.
+    """
+    agreed = schemas[0][1]
+    for file, schema in schemas[1:]:
+        if schema != agreed:
+            agreed = merge([agreed, schema], what=f"the files before {file}")
+    return agreed

@@ -1,0 +1,149 @@
+"""Arrow columns as JSON text, by Arrow's own kernels: no Python value is made for plain columns.
+
+Numbers keep all digits; dates and times are ISO 8601 (with a zone: in UTC), decimals are strings,
+binary is base64, durations are seconds; what JSON lacks (NaN, infinity) is null.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_TEXT = pa.large_string()
+_NEEDS_ESCAPE = r'["\\\x00-\x1f]'
+
+
+def json_lines(batch: pa.RecordBatch) -> memoryview:
+    """Return the batch as JSON Lines, one record each, without a copy of the joined text."""
+    lines = _objects(batch.schema.names, batch.columns, batch.num_rows, end="}\n")
+    size = pc.sum(pc.binary_length(lines)).as_py() or 0
+    return memoryview(lines.buffers()[2] or b"")[:size]
+
+
+def _objects(names: Sequence[str], columns: Sequence[pa.Array], rows: int, *, end: str = "}") -> pa.Array:
+    pieces: list[pa.Array | str] = []
+    for index, (name, column) in enumerate(zip(names, columns, strict=True)):
+        pieces += [("," if index else "{") + json.dumps(name, ensure_ascii=False) + ":", _text(column)]
+    if not pieces:
+        return pa.array(["{" + end] * rows, _TEXT)
+    return _join(*pieces, end, null_handling="replace", null_replacement="null")
+
+
+def _join(*pieces: pa.Array | str, **options: str) -> pa.Array:
+    typed = [pa.scalar(piece, _TEXT) if isinstance(piece, str) else piece for piece in pieces]
+    return pc.binary_join_element_wise(*typed, pa.scalar("", _TEXT), **options)
+
+
+def _text(array: pa.Array) -> pa.Array:
+    """Return each value as JSON text; null stays null."""
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _text(array.storage)
+    if pa.types.is_dictionary(kind):
+        return _text(array.dictionary_decode())
+    for matches, convert in _CONVERSIONS:
+        if matches(kind):
+            return convert(array)
+    return _escaped(pa.array([None if value is None else str(value) for value in array.to_pylist()], _TEXT))
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    return array.cast(_TEXT)
+
+
+def _floats(array: pa.Array) -> pa.Array:
+    wide = array.cast(pa.float32()) if pa.types.is_float16(array.type) else array
+    text = pc.if_else(pc.is_finite(wide), wide, pa.scalar(None, wide.type)).cast(_TEXT)
+    # Without a point a reader would take a column of whole floats for integers.
+    return pc.if_else(pc.match_substring_regex(text, r"^-?\d+$"), _join(text, ".0"), text)
+
+
+def _quoted(array: pa.Array) -> pa.Array:
+    return _join('"', array.cast(_TEXT), '"')
+
+
+def _escaped(array: pa.Array) -> pa.Array:
+    text = array.cast(_TEXT)
+    mask = pc.fill_null(pc.match_substring_regex(text, _NEEDS_ESCAPE), False)
+    hard = text.filter(mask)
+    if len(hard):
+        easy = [json.dumps(value, ensure_ascii=False)[1:-1] for value in hard.to_pylist()]
+        text = pc.replace_with_mask(text, mask, pa.array(easy, _TEXT))
+    return _join('"', text, '"')
+
+
+def _base64(array: pa.Array) -> pa.Array:
+    texts = [None if value is None else b64encode(value).decode() for value in array.to_pylist()]
+    return _quoted(pa.array(texts, _TEXT))
+
+
+def _timestamps(array: pa.Array) -> pa.Array:
+    if array.type.tz:
+        array = array.cast(pa.timestamp(array.type.unit, "UTC"))
+    return _quoted(pc.replace_substring(array.cast(_TEXT), " ", "T"))
+
+
+def _seconds(array: pa.Array) -> pa.Array:
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit]
+    return _floats(pc.divide(array.cast(pa.int64()).cast(pa.float64(), safe=False), float(per_second)))
+
+
+def _structs(array: pa.Array) -> pa.Array:
+    text = _objects([field.name for field in array.type], array.flatten(), len(array))
+    return _only_valid(array, text)
+
+
+def _lists(array: pa.Array) -> pa.Array:
+    return _bracketed(array, pc.fill_null(_text(array.flatten()), "null"), "[", "]")
+
+
+def _maps(array: pa.Array) -> pa.Array:
+    entries = array.cast(pa.large_list(pa.struct([array.type.key_field, array.type.item_field])))
+    keys, items = entries.flatten().flatten()
+    pairs = _join(_escaped(keys), ":", pc.fill_null(_text(items), "null"))
+    return _bracketed(entries, pairs, "{", "}")
+
+
+def _bracketed(array: pa.Array, texts: pa.Array, opening: str, closing: str) -> pa.Array:
+    lengths = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64())
+    offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(lengths)])
+    joined = pc.binary_join(pa.LargeListArray.from_arrays(offsets, texts), pa.scalar(",", _TEXT))
+    return _only_valid(array, _join(opening, joined, closing))
+
+
+def _only_valid(array: pa.Array, text: pa.Array) -> pa.Array:
+    return pc.if_else(array.is_valid(), text, pa.scalar(None, _TEXT))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, _is_string_view))
+
+
+def _is_string_view(kind: pa.DataType) -> bool:
+    return bool(kind == pa.string_view())
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+_CONVERSIONS = [
+    (lambda kind: pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind), _plain),
+    (pa.types.is_floating, _floats),
+    (_is_text, _escaped),
+    (pa.types.is_timestamp, _timestamps),
+    (lambda kind: pa.types.is_date(kind) or pa.types.is_time(kind) or pa.types.is_decimal(kind), _quoted),
+    (_is_binary, _base64),
+    (pa.types.is_duration, _seconds),
+    (pa.types.is_struct, _structs),
+    (pa.types.is_map, _maps),
+    (_is_list, _lists),
+]

@@ -1,0 +1,126 @@
+"""JSON Lines files: splits are byte ranges, types are inferred, declared or decided by the record type."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from io import BufferedReader
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json
+
+from raflow.connectors.files.documents import Document
+from raflow.connectors.files.files import Path
+from raflow.connectors.files.formats import JsonLinesFormat
+from raflow.connectors.files.inference import Declared, declared
+from raflow.connectors.files.misfits import Parser
+from raflow.connectors.files.text import TextFiles, encoding_name
+
+_NO_COLUMN = pa.schema([("\0", pa.int64())])
+"""A column that no file has: asking for it alone counts rows."""
+
+
+class JsonLinesFiles(TextFiles):
+    """JSON Lines files (one object per line), split by byte ranges and parsed by Arrow.
+
+    Example:
+        >>> from raflow.connectors.files import JsonLinesFiles
+        >>> events = JsonLinesFiles("s3://logs/2024/**/*.jsonl.gz", schema={"at": "timestamp[us]"})
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword per option of the format
+        self,
+        path: Path,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        schema: Declared | None = None,
+        encoding: str = "utf8",
+        partition_by: str | Sequence[str] | None = None,
+        compression: str | None = None,
+        max_rows_per_file: int | None = None,
+        if_exists: str = "error",
+    ) -> None:
+        """Describe the files; nothing is opened.
+
+        Args:
+            path: File, glob, directory (path or any fsspec URL), or a list of them; a sink's folder.
+            storage_options: Keyword arguments for fsspec, instead of the Flow's credentials.
+            schema: Types of some or all fields, e.g. `{"zip": "string"}`; the others are inferred.
+            encoding: Of the text, by Python's name.
+            partition_by: Columns whose values become `key=value` folders of the output.
+            compression: Of the output: gzip, bz2, zstd or "none" (default).
+            max_rows_per_file: Rows after which a new output file begins.
+            if_exists: What happens to data in the output folder: "error", "overwrite" or "append".
+
+        Raises:
+            InvalidOption: A value cannot be used.
+        """
+        super().__init__(
+            path,
+            JsonLinesFormat(compression),
+            storage_options=storage_options,
+            partition_by=partition_by,
+            max_rows_per_file=max_rows_per_file,
+            if_exists=if_exists,
+        )
+        self._declared = declared(schema)
+        self._all_is_text = False
+        self._encoding = encoding_name(encoding)
+
+    def _parser(self, document: Document, stream: BufferedReader) -> tuple[Parser | None, int]:
+        del document, stream
+        return _JsonParser(), 0
+
+
+class _JsonParser:
+    all_is_text = False
+
+    def parse(self, text: bytes, columns: pa.Schema) -> pa.Table:
+        readable = pa.schema([field.with_type(_readable(field.type)) for field in columns])
+        table = _read(text, readable if columns.names else _NO_COLUMN)
+        arrays = [_converted(table.column(field.name), field.type) for field in columns]
+        return pa.Table.from_arrays(arrays, schema=columns) if columns.names else table
+
+    def infer(self, text: bytes) -> pa.Schema:
+        return _read(text, None).schema
+
+    def value(self, record: bytes, name: str) -> str:
+        return json.dumps(json.loads(record).get(name))
+
+
+def _read(text: bytes, schema: pa.Schema | None) -> pa.Table:
+    if not text.isascii():
+        text.decode()  # Arrow does not check that strings are UTF-8.
+    parsing = pyarrow.json.ParseOptions(
+        explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
+    )
+    reading = pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+    return pyarrow.json.read_json(pa.BufferReader(text), read_options=reading, parse_options=parsing)
+
+
+def _readable(kind: pa.DataType) -> pa.DataType:
+    """Return the type as which Arrow's JSON parser reads a value: dates, times and bytes are text."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_readable(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_readable(kind.value_type)))
+    types = pa.types
+    as_text = types.is_date(kind) or types.is_time(kind) or types.is_binary(kind) or types.is_dictionary(kind)
+    return pa.string() if as_text else kind
+
+
+def _converted(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_binary(kind):
+        return pa.chunked_array([_decoded(chunk) for chunk in column.chunks], type=kind)
+    return column if column.type == kind else column.cast(kind)
+
+
+def _decoded(texts: pa.Array) -> pa.Array:
+    try:
+        values = [None if text is None else b64decode(text, validate=True) for text in texts.to_pylist()]
+    except ValueError as exc:
+        msg = f"not base64, which is how JSON holds bytes: {exc}"
+        raise pa.ArrowInvalid(msg) from exc
+    return pa.array(values, pa.binary())

@@ -1,0 +1,125 @@
+"""Lines of text in byte ranges: who owns which line, blocks of whole lines, absolute line numbers.
+
+What a line holds is up to the formats; where the bytes come from is in `documents.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader
+
+BLOCK_BYTES = 8 << 20
+"""Bytes that are parsed at once."""
+
+Cut = Callable[[bytes], int]
+"""Returns the length of the whole records at the beginning of some bytes."""
+
+
+def cut_at_newline(text: bytes) -> int:
+    """Return the length of the whole lines."""
+    return text.rfind(b"\n") + 1
+
+
+def records(text: bytes, quote: bytes | None = None) -> list[tuple[int, bytes]]:
+    """Return the records of a block, without empty lines, each with the number of lines before it.
+
+    Args:
+        text: Whole records.
+        quote: The quote inside of which newlines belong to values, if they may.
+    """
+    found: list[tuple[int, bytes]] = []
+    is_open = False
+    for number, line in enumerate(text.splitlines(keepends=True)):
+        if is_open:
+            first, begun = found[-1]
+            found[-1] = (first, begun + line)
+        elif line.strip(b"\r\n"):
+            found.append((number, line))
+        else:
+            continue
+        is_open ^= quote is not None and line.count(quote) % 2 == 1
+    return found
+
+
+def cut_outside_quotes(quote: bytes) -> Cut:
+    """Return how to cut where a newline inside of quotes does not end a record."""
+
+    def cut(text: bytes) -> int:
+        end = text.rfind(b"\n") + 1
+        odd = text.count(quote, 0, end) % 2
+        while end and odd:
+            before = text.rfind(b"\n", 0, end - 1) + 1
+            odd = (odd + text.count(quote, before, end)) % 2
+            end = before
+        return end
+
+    return cut
+
+
+def blocks(
+    stream: BufferedReader,
+    first: int,
+    start: int,
+    stop: int | None,
+    *,
+    size: int = BLOCK_BYTES,
+    cut: Cut = cut_at_newline,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the records that start in a byte range, many at a time, with the position of each block.
+
+    Ranges that cover a file without overlap give each record exactly once.
+
+    Args:
+        stream: The text; it stands at `first`.
+        first: Where the first record begins, after the header.
+        start: First byte of the range.
+        stop: The byte after the last one of the range; None: the end of the text.
+        size: Bytes of a block, more if a record is longer.
+        cut: Finds the end of the last whole record.
+    """
+    position = first
+    if start > first:
+        # A record owns its range by its first byte: it begins at `start` only if a newline is before.
+        stream.seek(start - 1)
+        position = start - 1 + len(stream.readline())
+    rest = b""
+    while stop is None or position + len(rest) < stop:
+        wanted = size if stop is None else min(size, stop - position - len(rest))
+        data = stream.read(wanted)
+        if not data:
+            break
+        rest += data
+        end = cut(rest)
+        if end:
+            yield position, rest[:end]
+            position, rest = position + end, rest[end:]
+    if rest:
+        yield position, rest + stream.readline()
+
+
+@dataclass
+class LineNumbers:
+    """Finds the absolute number of a line, by counting from the beginning of the text on first use."""
+
+    open: Callable[[], BufferedReader]
+    _stream: BufferedReader | None = field(default=None, init=False)
+    _position: int = field(default=0, init=False)
+    _line: int = field(default=1, init=False)
+
+    def at(self, position: int) -> int:
+        """Return the number, from 1, of the line that begins at a position; positions only grow."""
+        if self._stream is None:
+            self._stream = self.open()
+        while self._position < position:
+            text = self._stream.read(min(BLOCK_BYTES, position - self._position))
+            if not text:
+                break
+            self._position += len(text)
+            self._line += text.count(b"\n")
+        return self._line
+
+    def close(self) -> None:
+        """Close the text if it was opened."""
+        if self._stream is not None:
+            self._stream.close()

@@ -1,0 +1,154 @@
+"""Which files a path, glob, directory or list of them stands for, and what their folders' names say.
+
+Reading what is in the files is up to the formats.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from raflow.connectors.files.locations import BUCKET_PROTOCOLS, Location, foreign_errors
+from raflow.credentials import redact
+from raflow.errors import SourceError
+from raflow.sources import Input
+
+THREADS = 16
+"""Requests that run at once while files are listed and footers are read."""
+
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_VERSIONS = ("ETag", "etag", "mtime", "LastModified", "updated", "created")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of the input."""
+
+    root: int
+    """Index of the location under which it was found."""
+    path: str
+    """As that location's file system wants it."""
+    shown: str
+    """For messages."""
+    size: int
+    """Bytes."""
+    version: str
+    """Etag or modification time."""
+
+    @property
+    def input(self) -> Input:
+        """What resume compares."""
+        return Input(self.shown, self.size, self.version)
+
+
+def list_files(locations: Sequence[Location]) -> list[DataFile]:
+    """Return the files of all locations as they are now, sorted within each.
+
+    Names that start with `.` or `_` below a directory or glob are no data.
+
+    Raises:
+        SourceError: A location does not exist, or has no file.
+    """
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = threads.map(_list_one, range(len(locations)), locations)
+        return list({file.shown: file for files in found for file in files}.values())
+
+
+def show(location: Location, path: str) -> str:
+    """Return a file's path or URL for messages."""
+    if location.is_local and "::" not in location.url:
+        return path
+    chain = location.url.partition("::")
+    with foreign_errors(f"opening {location.shown}", SourceError):
+        return redact(f"{location.fs.unstrip_protocol(path)}{chain[1]}{chain[2]}")
+
+
+def _list_one(root: int, location: Location) -> list[DataFile]:
+    with foreign_errors(f"reading {location.shown}", SourceError):
+        location.fs.invalidate_cache()
+        if is_glob(location.path) and not (location.is_local and location.fs.isfile(location.path)):
+            found, missing = _match(location), f"no file matches {location.shown}"
+        else:
+            found, missing = _below(location, location.fs.info(location.path)), f"no file in {location.shown}"
+    if not found:
+        msg = f"{missing}; check the path (names that start with . or _ are left out)"
+        raise SourceError(msg)
+    return [_data_file(root, location, path, info) for path, info in sorted(found.items())]
+
+
+def is_glob(path: str) -> bool:
+    """Return whether the path is a pattern."""
+    return any(sign in path for sign in "*?[")
+
+
+def _match(location: Location) -> dict[str, Any]:
+    fixed = location.path.partition(re.findall(r"[*?\[]", location.path)[0])[0].rpartition("/")[0]
+    found = location.fs.glob(location.path, detail=True)
+    files = _visible(found, fixed)
+    if files or not found:
+        return files or _require_bucket(location)
+    folders = (info for info in found.values() if info["type"] == "directory")
+    return {path: info for folder in folders for path, info in _below(location, folder).items()}
+
+
+def _require_bucket(location: Location) -> dict[str, Any]:
+    """Raise if a glob found nothing because there is no such bucket, which object stores do not say."""
+    bucket = location.path.partition("/")[0]
+    if location.protocol in BUCKET_PROTOCOLS and not is_glob(bucket):
+        location.fs.ls(bucket)
+    return {}
+
+
+def _below(location: Location, info: dict[str, Any]) -> dict[str, Any]:
+    if info["type"] != "directory":
+        return {location.path: info}
+    folder = str(info["name"])
+    return _visible(location.fs.find(folder, detail=True), folder)
+
+
+def _visible(found: dict[str, Any], folder: str) -> dict[str, Any]:
+    return {path: info for path, info in found.items() if info["type"] == "file" and _is_data(path, folder)}
+
+
+def _is_data(path: str, folder: str) -> bool:
+    names = path[len(folder) :].strip("/").split("/")
+    return not path.endswith("/") and not any(name.startswith((".", "_")) for name in names)
+
+
+def _data_file(root: int, location: Location, path: str, info: dict[str, Any]) -> DataFile:
+    version = next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
+    return DataFile(root, path, show(location, path), int(info["size"] or 0), version.strip('"'))
+
+
+def partition_values(path: str) -> dict[str, str | None]:
+    """Return what the `key=value` folders right above a file say."""
+    values: dict[str, str | None] = {}
+    for folder in reversed(path.split(os.sep if os.sep in path else "/")[:-1]):
+        key, sign, value = folder.partition("=")
+        if not (key and sign):
+            break
+        values[unquote(key)] = None if value == _NULL_PARTITION else unquote(value)
+    return dict(reversed(values.items()))
+
+
+def partition_schema(paths: Iterable[str]) -> pa.Schema:
+    """Return the columns that folders' names add: int64 where all values are integers, else string."""
+    seen: dict[str, set[str | None]] = {}
+    for path in paths:
+        for key, value in partition_values(path).items():
+            seen.setdefault(key, set()).add(value)
+    return pa.schema([(key, _partition_type(values - {None})) for key, values in seen.items()])
+
+
+def _partition_type(values: Iterable[Any]) -> pa.DataType:
+    values = list(values)
+    if not values:
+        return pa.null()
+    return pa.int64() if all(re.fullmatch(r"-?\d{1,18}", value) for value in values) else pa.string()

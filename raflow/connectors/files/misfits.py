@@ -1,0 +1,162 @@
+"""The slow path of text: finds the records of a block that cannot be read, and says why.
+
+Good records of the block are delivered all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+
+from raflow.connectors.files.inference import agree, is_untyped
+from raflow.errors import RaflowError, RecordError, SourceError
+from raflow.schema import SchemaWidened, is_fixed
+from raflow.sources import Reject, Rejected
+
+UNFIT = (pa.ArrowInvalid, UnicodeDecodeError)
+"""What parsers raise for text that does not fit."""
+
+_TEXT_LENGTH = 200
+_ANY = pa.schema([])
+
+Found = TypeVar("Found")
+
+
+class Parser(Protocol):
+    """Reads the records of one document."""
+
+    @property
+    def all_is_text(self) -> bool:
+        """Whether a column of mixed types can be read as strings."""
+
+    def parse(self, text: bytes, columns: pa.Schema) -> pa.Table:
+        """Return the wanted columns that the document has; without any, just the right number of rows."""
+
+    def infer(self, text: bytes) -> pa.Schema:
+        """Return the types that the text seems to have."""
+
+    def value(self, record: bytes, name: str) -> str:
+        """Return one value of a well-formed record as it stands there."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A record that cannot be read."""
+
+    record: bytes
+    position: str
+    fields: Sequence[pa.Field]
+    """Columns whose values do not fit; empty if the record is malformed."""
+
+
+def salvage(
+    records: Sequence[tuple[int, bytes]], shown: str, parser: Parser, columns: pa.Schema, reject: Reject
+) -> list[pa.Table]:
+    """Return what can be read of a block; each record that cannot goes to `reject`.
+
+    Args:
+        records: Line and text of each.
+        shown: The document.
+        parser: Reads them.
+        columns: What is wanted.
+        reject: Takes what cannot be read.
+
+    Raises:
+        SchemaWidened: Values show that a type has to widen.
+    """
+    texts = [text for _, text in records]
+    _widen_untyped(texts, parser, columns)
+    tables, bad = sift(texts, lambda text: parser.parse(text, columns))
+    misfits = [
+        _misfit(records[index][1], f"{shown} line {records[index][0]}", parser, columns) for index in bad
+    ]
+    _widen_integers(misfits, parser, columns)
+    for misfit in misfits:
+        text = misfit.record.decode(errors="replace").rstrip("\r\n")[:_TEXT_LENGTH]
+        reject(Rejected(misfit.position, text, _why(misfit, parser)))
+    return tables
+
+
+def sift(texts: Sequence[bytes], parse: Callable[[bytes], Found]) -> tuple[list[Found], list[int]]:
+    """Return what was parsed, in order, and the indexes of the texts that could not be."""
+    parsed: list[Found] = []
+    bad: list[int] = []
+    waiting = [(0, len(texts))] if texts else []
+    while waiting:
+        start, stop = waiting.pop()
+        try:
+            parsed.append(parse(b"".join(texts[start:stop])))
+        except UNFIT:
+            if stop - start == 1:
+                bad.append(start)
+            else:
+                middle = (start + stop) // 2
+                waiting += [(middle, stop), (start, middle)]
+    return parsed, bad
+
+
+def _widen_untyped(texts: Sequence[bytes], parser: Parser, columns: pa.Schema) -> None:
+    untyped = pa.schema([field for field in columns if is_untyped(field.type) and not is_fixed(field)])
+    if not untyped.names:
+        return
+    samples = [_only(schema, untyped.names) for schema in sift(texts, parser.infer)[0]]
+    seen = agree(
+        [("earlier records", schema) for schema in [untyped, *samples]], all_is_text=parser.all_is_text
+    )
+    if seen != untyped:
+        raise SchemaWidened(_replaced(columns, seen))
+
+
+def _widen_integers(misfits: Sequence[Misfit], parser: Parser, columns: pa.Schema) -> None:
+    wide: dict[str, pa.Field] = {}
+    for misfit in misfits:
+        for field in misfit.fields:
+            floating = field.with_type(pa.float64())
+            if _may_widen(field) and _fits(misfit.record, parser, pa.schema([floating])):
+                wide[field.name] = floating
+    if wide:
+        raise SchemaWidened(_replaced(columns, pa.schema(list(wide.values()))))
+
+
+def _may_widen(field: pa.Field) -> bool:
+    return pa.types.is_integer(field.type) and not is_fixed(field)
+
+
+def _only(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name in names])
+
+
+def _replaced(columns: pa.Schema, wide: pa.Schema) -> pa.Schema:
+    return pa.schema([wide.field(field.name) if field.name in wide.names else field for field in columns])
+
+
+def _misfit(record: bytes, position: str, parser: Parser, columns: pa.Schema) -> Misfit:
+    if not _fits(record, parser, _ANY):
+        return Misfit(record, position, ())
+    fields = [field for field in columns if not _fits(record, parser, pa.schema([field]))]
+    return Misfit(record, position, fields)
+
+
+def _fits(record: bytes, parser: Parser, columns: pa.Schema) -> bool:
+    try:
+        parser.parse(record, columns)
+    except UNFIT:
+        return False
+    return True
+
+
+def _why(misfit: Misfit, parser: Parser) -> RaflowError:
+    if misfit.fields:
+        values = [(parser.value(misfit.record, field.name), field) for field in misfit.fields]
+        found = "; ".join(f"column {f.name!r} is {v[:_TEXT_LENGTH]}, not {f.type}" for v, f in values)
+        return RecordError(f"{misfit.position}: {found}")
+    try:
+        parser.parse(misfit.record, _ANY)
+    except UNFIT as exc:
+        reason = re.sub(r"[.]? in row \d+$", "", str(exc).splitlines()[0])[:_TEXT_LENGTH]
+        return SourceError(f"{misfit.position}: {reason}")
+    return SourceError(f"{misfit.position}: the record cannot be read")

@@ -1,0 +1,155 @@
+"""Parquet files: splits are runs of row groups, schemas come from the footers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raflow.connectors.files.files import Files, Path, merged, plain, rows_only
+from raflow.connectors.files.formats import ParquetFormat
+from raflow.connectors.files.listing import THREADS, DataFile
+from raflow.connectors.files.locations import Location, foreign_errors
+from raflow.connectors.files.splitting import Piece
+from raflow.errors import SourceError
+from raflow.sources import Input, Reject
+
+_WHOLE_BYTES = 64 << 20
+"""Decoded size up to which a row group is read at once, which is faster than in batches."""
+_BATCH_BYTES = 16 << 20
+_SAMPLE_ROWS = 256
+_PRE_BUFFER = 128 << 20
+_COLUMN_BUFFER = 1 << 20
+
+
+class ParquetFiles(Files):
+    """Parquet files, read by row groups and written with fitting encodings.
+
+    Example:
+        >>> from raflow.connectors.files import ParquetFiles
+        >>> trips = ParquetFiles("s3://raw/trips/*.parquet")
+        >>> clean = ParquetFiles("s3://clean/trips/", partition_by="zone", compression="zstd")
+    """
+
+    _unit = "row groups"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        partition_by: str | Sequence[str] | None = None,
+        compression: str | None = None,
+        max_rows_per_file: int | None = None,
+        if_exists: str = "error",
+    ) -> None:
+        """Describe the files; nothing is opened.
+
+        Args:
+            path: File, glob, directory (path or any fsspec URL), or a list of them; a sink's folder.
+            storage_options: Keyword arguments for fsspec, instead of the Flow's credentials.
+            partition_by: Columns whose values become `key=value` folders of the output.
+            compression: Of the output: snappy (default), zstd, gzip, lz4, brotli or "none".
+            max_rows_per_file: Rows after which a new output file begins.
+            if_exists: What happens to data in the output folder: "error", "overwrite" or "append".
+        """
+        super().__init__(
+            path,
+            ParquetFormat(compression) if compression else ParquetFormat(),
+            storage_options=storage_options,
+            partition_by=partition_by,
+            max_rows_per_file=max_rows_per_file,
+            if_exists=if_exists,
+        )
+        self._footers: dict[Input, pq.FileMetaData] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_footers": {}}
+
+    def _file_schema(self, files: Sequence[DataFile]) -> pa.Schema:
+        footers = self._read_footers(files)
+        shown = [file.shown for file in files]
+        return merged(
+            list(zip(shown, [plain(footer.schema.to_arrow_schema()) for footer in footers], strict=True))
+        )
+
+    def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
+        footers = self._read_footers(files)
+        return [
+            piece for file, footer in zip(files, footers, strict=True) for piece in _row_groups(file, footer)
+        ]
+
+    def _read_footers(self, files: Sequence[DataFile]) -> list[pq.FileMetaData]:
+        with ThreadPoolExecutor(THREADS) as threads:
+            return list(threads.map(self._read_footer, files))
+
+    def _read_footer(self, file: DataFile) -> pq.FileMetaData:
+        if file.input not in self._footers:
+            location = self._locations[file.root]
+            with foreign_errors(f"reading {file.shown}", SourceError), _open(location, file.path) as parquet:
+                self._footers[file.input] = parquet.metadata
+        return self._footers[file.input]
+
+    def _read(
+        self, location: Location, path: str, start: int, stop: int | None, columns: pa.Schema, reject: Reject
+    ) -> Iterator[pa.RecordBatch]:
+        del reject
+        with _open(location, path) as parquet:
+            wanted = [name for name in columns.names if name in parquet.schema_arrow.names]
+            groups = range(start, parquet.num_row_groups if stop is None else stop)
+            if wanted:
+                yield from _read_groups(parquet, groups, wanted)
+            else:
+                yield from (rows_only(parquet.metadata.row_group(group).num_rows) for group in groups)
+
+
+def _open(location: Location, path: str) -> pq.ParquetFile:
+    if location.is_local and "::" not in location.url:
+        return pq.ParquetFile(path, buffer_size=_COLUMN_BUFFER)
+    parquet = pq.ParquetFile(location.open(path), pre_buffer=True)
+    footer = parquet.metadata
+    if max(map(_stored_bytes, map(footer.row_group, range(footer.num_row_groups))), default=0) > _PRE_BUFFER:
+        parquet.close(force=True)
+        return pq.ParquetFile(location.open(path), metadata=footer, buffer_size=8 * _COLUMN_BUFFER)
+    return parquet
+
+
+def _stored_bytes(group: pq.RowGroupMetaData) -> int:
+    return sum(group.column(n).total_compressed_size for n in range(group.num_columns))
+
+
+def _row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Piece]:
+    first_row = 0
+    for index in range(footer.num_row_groups):
+        group = footer.row_group(index)
+        yield Piece(file, index, index + 1, _stored_bytes(group), group.num_rows, first_row)
+        first_row += group.num_rows
+
+
+def _read_groups(
+    parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[str]
+) -> Iterator[pa.RecordBatch]:
+    row_bytes = _sampled_row_bytes(parquet, groups[:1], wanted)
+    for group in groups:
+        row_bytes = max(row_bytes, _stored_row_bytes(parquet.metadata.row_group(group), wanted))
+        if parquet.metadata.row_group(group).num_rows * row_bytes <= _WHOLE_BYTES:
+            yield from parquet.read_row_group(group, columns=wanted, use_threads=False).to_batches()
+        else:
+            batch_rows = max(1, int(_BATCH_BYTES / row_bytes))
+            yield from parquet.iter_batches(batch_rows, [group], columns=wanted, use_threads=False)
+
+
+def _sampled_row_bytes(parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[str]) -> float:
+    """Return what a row takes in memory; of dictionary-encoded columns the footer cannot tell."""
+    batches = parquet.iter_batches(_SAMPLE_ROWS, groups, columns=wanted, use_threads=False)
+    return max((batch.nbytes / batch.num_rows for batch in islice(batches, 1) if batch.num_rows), default=1.0)
+
+
+def _stored_row_bytes(group: pq.RowGroupMetaData, wanted: list[str]) -> float:
+    columns = (group.column(n) for n in range(group.num_columns))
+    stored = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted)
+    return float(stored / max(group.num_rows, 1))

@@ -1,0 +1,167 @@
+"""What CSV and JSON Lines share: byte ranges, inference from samples, lines that do not fit.
+
+Blocks of whole lines go to Arrow's parsers; only a block that fails is looked at line by line, in
+`misfits.py`.
+"""
+
+from __future__ import annotations
+
+import codecs
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from io import BufferedReader
+
+import pyarrow as pa
+
+from raflow.connectors.files.documents import Document, documents, is_packed
+from raflow.connectors.files.files import Files
+from raflow.connectors.files.inference import agree, with_declared
+from raflow.connectors.files.lines import (
+    BLOCK_BYTES,
+    LineNumbers,
+    blocks,
+    cut_at_newline,
+    cut_outside_quotes,
+    records,
+)
+from raflow.connectors.files.listing import THREADS, DataFile
+from raflow.connectors.files.locations import Location, foreign_errors
+from raflow.connectors.files.misfits import UNFIT, Parser, salvage, sift
+from raflow.connectors.files.splitting import Piece, byte_ranges
+from raflow.errors import InvalidOption, SourceError
+from raflow.sources import Reject
+
+_SAMPLED_FILES = 16
+_SAMPLE_BYTES = 1 << 20
+_UTF8 = "utf-8"
+_ASCII = bytes(range(128))
+_BOM = b"\xef\xbb\xbf"
+
+
+class TextFiles(Files):
+    """Files of lines, each of which is a record."""
+
+    _unit = "bytes"
+    _declared: pa.Schema
+    """Column types that the user has decided."""
+    _all_is_text: bool
+    """Whether a column of mixed types can be read as strings."""
+    _encoding: str = _UTF8
+    _quote: bytes | None = None
+    """The quote inside of which newlines belong to values, if they may."""
+
+    def typed_by_record(self) -> bool:
+        """Whether the record type may decide column types: it may."""
+        return True
+
+    @abstractmethod
+    def _parser(self, document: Document, stream: BufferedReader) -> tuple[Parser | None, int]:
+        """Return what reads the records, and the length of the header; None if there are no records."""
+
+    def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
+        ranges: dict[str, list[Piece]] = {}
+        for piece in byte_ranges([file for file in files if self._can_cut(file.path)]):
+            ranges.setdefault(piece.file.shown, []).append(piece)
+        return [
+            piece for file in files for piece in ranges.get(file.shown, [Piece(file, 0, None, file.size)])
+        ]
+
+    def _can_cut(self, path: str) -> bool:
+        return not is_packed(path) and self._quote is None and keeps_ascii(self._encoding)
+
+    def _documents(self, location: Location, path: str) -> Iterator[Document]:
+        return documents(location, path, None if keeps_ascii(self._encoding) else self._encoding)
+
+    # types
+
+    def _file_schema(self, files: Sequence[DataFile]) -> pa.Schema:
+        step = -(-len(files) // _SAMPLED_FILES)
+        with ThreadPoolExecutor(THREADS) as threads:
+            sampled = [sample for samples in threads.map(self._sample, files[::step]) for sample in samples]
+        return with_declared(agree(sampled, all_is_text=self._all_is_text), self._declared)
+
+    def _sample(self, file: DataFile) -> list[tuple[str, pa.Schema]]:
+        location = self._locations[file.root]
+        with foreign_errors(f"reading {file.shown}", SourceError):
+            found: list[pa.Schema] = []
+            for document in self._documents(location, file.path):
+                for start, stop in self._sample_ranges(file):
+                    found += self._sample_range(document, start, stop)
+        return [(f"earlier records of {file.shown} or files before it", schema) for schema in found]
+
+    def _sample_ranges(self, file: DataFile) -> list[tuple[int, int | None]]:
+        if file.size <= 4 * _SAMPLE_BYTES or not self._can_cut(file.path):
+            return [(0, None)]
+        middle, end = file.size // 2, file.size - _SAMPLE_BYTES // 2
+        return [(0, None), (middle, middle + _SAMPLE_BYTES // 2), (end, None)]
+
+    def _sample_range(self, document: Document, start: int, stop: int | None) -> list[pa.Schema]:
+        for parser, _, text in self._texts(document, start, stop, size=_SAMPLE_BYTES):
+            try:
+                return [parser.infer(text)]
+            except UNFIT:
+                return sift([record for _, record in records(text, self._quote)], parser.infer)[0]
+        return []
+
+    # records
+
+    def _read(
+        self, location: Location, path: str, start: int, stop: int | None, columns: pa.Schema, reject: Reject
+    ) -> Iterator[pa.RecordBatch]:
+        for document in self._documents(location, path):
+            with closing(LineNumbers(document.open)) as numbers:
+                for parser, position, text in self._texts(document, start, stop):
+                    try:
+                        tables = [parser.parse(text, columns)]
+                    except UNFIT:
+                        line = numbers.at(position)
+                        found = [(line + n, record) for n, record in records(text, self._quote)]
+                        tables = salvage(found, document.shown, parser, columns, reject)
+                    for table in tables:
+                        yield from table.to_batches()
+
+    def _texts(
+        self, document: Document, start: int, stop: int | None, *, size: int = BLOCK_BYTES
+    ) -> Iterator[tuple[Parser, int, bytes]]:
+        """Yield blocks of whole records as UTF-8, with what parses them and their position."""
+        cut = cut_at_newline if self._quote is None else cut_outside_quotes(self._quote)
+        stream, bom_bytes = self._opened(document)
+        with closing(stream):
+            parser, header_bytes = self._parser(document, stream)
+            if parser is None:
+                return
+            for position, text in blocks(stream, bom_bytes + header_bytes, start, stop, size=size, cut=cut):
+                yield parser, position, self._as_utf8(text)
+
+    def _opened(self, document: Document) -> tuple[BufferedReader, int]:
+        """Return the text after its byte order mark, and the bytes of the mark."""
+        stream = document.open()
+        has_mark = stream.peek(len(_BOM)).startswith(_BOM)
+        return stream, len(stream.read(len(_BOM))) if has_mark else 0
+
+    def _as_utf8(self, text: bytes) -> bytes:
+        is_utf8 = self._encoding == _UTF8 or not keeps_ascii(self._encoding)
+        return text if is_utf8 else text.decode(self._encoding).encode()
+
+
+def keeps_ascii(encoding: str) -> bool:
+    """Return whether text can be cut at the byte of a newline: ASCII stands for itself."""
+    try:
+        return _ASCII.decode(encoding) == _ASCII.decode("ascii")
+    except UnicodeError:
+        return False
+
+
+def encoding_name(encoding: str) -> str:
+    """Return an encoding by its proper name.
+
+    Raises:
+        InvalidOption: There is none.
+    """
+    try:
+        return codecs.lookup(encoding).name
+    except LookupError as exc:
+        msg = f"encoding is {encoding!r}, which Python does not know; write e.g. 'utf8' or 'latin-1'"
+        raise InvalidOption(msg) from exc

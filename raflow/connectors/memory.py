@@ -1,0 +1,165 @@
+"""Records in this process: for tests, notebooks and dry runs. Works on both engines."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from raflow.batch import from_ipc, one_batch, to_ipc
+from raflow.convert import encode
+from raflow.errors import SourceError
+from raflow.schema import conform, merge
+from raflow.sinks import Part, Sink, SinkContext, Writer
+from raflow.sources import Reject, Source, Split
+
+
+class MemorySource(Source):
+    """A table or a list of records as a source; it travels to the replicas with the code.
+
+    Args:
+        data: A `pa.Table`, a `pa.RecordBatch`, a pandas or polars frame, or records: dicts,
+            dataclasses or pydantic models.
+        rows_per_split: Records of one unit of work.
+
+    Raises:
+        SourceError: The records do not fit one schema.
+    """
+
+    def __init__(self, data: Any, *, rows_per_split: int = 10_000) -> None:
+        self._table = _as_table(data)
+        self._rows = rows_per_split
+
+    def __repr__(self) -> str:
+        return f"MemorySource({self._table.num_rows} records)"
+
+    def schema(self) -> pa.Schema:
+        """Return the table's schema."""
+        return self._table.schema
+
+    def splits(self) -> list[Split]:
+        """Return runs of `rows_per_split` records."""
+        return [self._split(start) for start in range(0, self._table.num_rows, self._rows)]
+
+    def read(self, split: Split, columns: pa.Schema, reject: Reject) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of the split; nothing is ever rejected."""
+        del reject
+        start, stop = split.payload
+        for batch in self._table.slice(start, stop - start).select(columns.names).to_batches():
+            yield conform(batch, columns)
+
+    def locate(self, split: Split, row: int) -> str:
+        """Return the index in the data that was given."""
+        return f"record {split.payload[0] + row}"
+
+    def _split(self, start: int) -> Split:
+        stop = min(start + self._rows, self._table.num_rows)
+        return Split(f"records {start}-{stop}", [start, stop], rows=stop - start)
+
+
+class MemorySink(Sink):
+    """Keeps what was committed in the driver's process; a unit that is done again replaces its rows."""
+
+    def __init__(self) -> None:
+        self._units: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return "MemorySink()"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    def table(self) -> pa.Table:
+        """Return all committed rows, in the order of the units of work."""
+        with self._lock:
+            tables = [from_ipc(self._units[name]) for name in sorted(self._units)]
+        schema = merge(table.schema for table in tables)
+        batches = [conform(batch, schema) for table in tables for batch in table.to_batches()]
+        return pa.Table.from_batches(batches, schema=schema)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return all committed rows as dicts."""
+        rows: list[dict[str, Any]] = self.table().to_pylist()
+        return rows
+
+    def open(self, context: SinkContext) -> Writer:
+        """Return a writer whose parts carry their rows to the driver."""
+        del context
+        return _MemoryWriter()
+
+    def commit(self, parts: Sequence[Part]) -> None:
+        """Keep the rows."""
+        with self._lock:
+            self._units.update({part.target: part.payload or b"" for part in parts})
+
+    def discard(self, parts: Sequence[Part]) -> None:
+        """Forget the rows."""
+        with self._lock:
+            for part in parts:
+                self._units.pop(part.target, None)
+
+
+class _MemoryWriter(Writer):
+    def begin(self, unit: str, attempt: int) -> None:
+        del attempt
+        self._unit = unit
+        self._batches: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(batch)
+
+    def prepare(self) -> list[Part]:
+        if not self._batches:
+            return []
+        data = to_ipc(self._batches, self._batches[0].schema).to_pybytes()
+        rows = sum(batch.num_rows for batch in self._batches)
+        return [Part(self._unit, rows, len(data), None, data)]
+
+    def abort(self) -> None:
+        self._batches = []
+
+
+def _as_table(data: Any) -> pa.Table:
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if type(data).__module__.partition(".")[0] == "pandas":
+        return pa.Table.from_pandas(data, preserve_index=False)
+    if type(data).__module__.partition(".")[0] == "polars":
+        return data.to_arrow()
+    return _from_records(data)
+
+
+def _from_records(data: Iterable[Any]) -> pa.Table:
+    records = list(data)
+    encoded = encode(records, None)
+    if encoded.rejected:
+        index, error = encoded.rejected[0]
+        msg = f"record {index} of a MemorySource does not fit: {error}"
+        raise SourceError(msg) from error
+    if encoded.batch is None:
+        return pa.table({})
+    return pa.Table.from_batches([one_batch([encoded.batch])])
+
+
+class PrintSink(MemorySink):
+    """Prints each record as a line of JSON on the driver's standard output, when its unit is committed."""
+
+    def __repr__(self) -> str:
+        return "PrintSink()"
+
+    def commit(self, parts: Sequence[Part]) -> None:
+        """Print the rows."""
+        for part in parts:
+            table = from_ipc(part.payload or b"")
+            lines = [json.dumps(row, default=str, ensure_ascii=False) for row in table.to_pylist()]
+            with self._lock:
+                print("\n".join(lines), flush=True)  # noqa: T201

@@ -1,0 +1,60 @@
+"""Python values made from what Arrow gives: dataclasses from dicts, sets from lists, enums from values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from raflow.convert.fields import Field
+
+Build = Callable[[Any], Any]
+"""Makes a value from Arrow's, which is never None here."""
+
+
+def record(kind: type, fields: Iterable[Field], row: dict[str, Any]) -> Any:
+    """Return a dataclass instance made from values by column; null or absent ones take their default."""
+    values = {}
+    for field in fields:
+        value, build = row.get(field.column), field.value.build
+        if value is not None:
+            try:
+                values[field.name] = build(value) if build else value
+            except (ValueError, TypeError) as error:
+                msg = f"field {field.name!r} of {kind.__name__} cannot be {value!r:.60}: {error}"
+                raise ValueError(msg) from error
+        elif field.value.nullable and (field.column in row or field.required):
+            values[field.name] = None
+        elif field.required:
+            msg = f"field {field.name!r} of {kind.__name__} is null; make it Optional or give it a default"
+            raise ValueError(msg)
+    return kind(**values)
+
+
+def column(build: Build | None, values: list[Any]) -> list[Any]:
+    """Return built values; None stays."""
+    return values if build is None else [None if value is None else build(value) for value in values]
+
+
+def items(container: type, build: Build | None, values: list[Any]) -> Any:
+    """Return the items of an Arrow list in another container."""
+    return container(column(build, values))
+
+
+def entries(build: Build, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of an Arrow map."""
+    return dict(zip(values, column(build, list(values.values())), strict=True))
+
+
+def uuid(value: Any) -> UUID:
+    """Return a UUID from its text."""
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def member(allowed: list[Any], value: Any) -> Any:
+    """Return a value of a Literal."""
+    if value not in allowed:
+        msg = f"allowed are {allowed}"
+        raise ValueError(msg)
+    return value

@@ -1,0 +1,217 @@
+"""Columns on their way to Python: which types can become which, casts, and values as lists."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raflow.convert.fields import is_optional
+from raflow.errors import SchemaError
+
+_t = pa.types
+
+
+def check(columns: pa.Schema, available: pa.Schema) -> pa.Schema:
+    """Return the part of the wanted columns that there is; called before data moves.
+
+    Args:
+        columns: What a record type wants, from `Shape.columns`.
+        available: What the source has.
+
+    Raises:
+        SchemaError: Columns are absent or of a type that cannot become the wanted one; names them all.
+    """
+    problems = []
+    for field in columns:
+        index = available.get_field_index(field.name)
+        if index >= 0:
+            found = available.field(index).type
+            if reach(found, field.type) is None:
+                problems.append(f"field {field.name!r} must be {field.type} but the column is {found}")
+        elif not is_optional(field):
+            problems.append(f"there is no column {field.name!r}{_suggestion(field.name, available)}")
+    if problems:
+        msg = f"{'; '.join(problems)}. The columns are: {', '.join(available.names) or 'none'}"
+        raise SchemaError(msg)
+    return pa.schema([field for field in columns if field.name in available.names])
+
+
+def _suggestion(name: str, available: pa.Schema) -> str:
+    close = difflib.get_close_matches(name, available.names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def reach(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
+    """Return the type to cast a column to so that its Python values are the wanted ones.
+
+    `pa.null()` wants anything. Time zones, decimals' digits and large offsets stay as found.
+
+    Returns:
+        The type, or None if the column cannot become what is wanted.
+    """
+    if _t.is_dictionary(found):
+        return reach(found.value_type, wanted)
+    if _t.is_null(found):
+        return found
+    if _t.is_nested(found):
+        return _reach_nested(found, wanted)
+    if _t.is_timestamp(found) and (_t.is_null(wanted) or _t.is_timestamp(wanted)):
+        return pa.timestamp("us", found.tz)
+    if _t.is_null(wanted):
+        return _in_microseconds(found)
+    if _t.is_decimal(found) and _t.is_decimal(wanted):
+        return found
+    return wanted if any(source(found) and target(wanted) for source, target in _CASTS) else None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(_t.is_integer(kind) or _t.is_floating(kind) or _t.is_decimal(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    names = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+    return str(kind) in names or bool(_t.is_fixed_size_binary(kind))
+
+
+_CASTS: list[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], bool]]] = [
+    (_is_number, _is_number),
+    (_is_text, _is_text),
+    (_t.is_boolean, _t.is_boolean),
+    (_t.is_date, _t.is_date),
+    (_t.is_date, _t.is_timestamp),
+    (_t.is_time, _t.is_time),
+    (_t.is_duration, _t.is_duration),
+]
+
+
+def _in_microseconds(found: pa.DataType) -> pa.DataType:
+    """Return the type of the same values in a unit that Python's own types have."""
+    if _t.is_time64(found):
+        return pa.time64("us")
+    return pa.duration("us") if _t.is_duration(found) else found
+
+
+def _reach_nested(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
+    if _t.is_map(found):
+        return _reach_map(found, wanted)
+    if _t.is_struct(found):
+        return _reach_struct(found, wanted)
+    if not (_t.is_null(wanted) or _t.is_list(wanted)):
+        return None
+    item = reach(found.value_type, _inner(wanted))
+    return None if item is None else pa.list_(item)
+
+
+def _inner(wanted: pa.DataType) -> pa.DataType:
+    if _t.is_null(wanted):
+        return wanted
+    return wanted.item_type if _t.is_map(wanted) else wanted.value_type
+
+
+def _reach_map(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
+    if not (_t.is_null(wanted) or _t.is_map(wanted)):
+        return None
+    key = reach(found.key_type, pa.null() if _t.is_null(wanted) else wanted.key_type)
+    item = reach(found.item_type, _inner(wanted))
+    return None if key is None or item is None else pa.map_(key, item)
+
+
+def _reach_struct(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
+    present = {child.name: child for child in children(found)}
+    if _t.is_struct(wanted):
+        targets = {child.name: child for child in children(wanted)}
+        if any(name not in present and not is_optional(child) for name, child in targets.items()):
+            return None
+        pairs = [(child, targets[name].type) for name, child in present.items() if name in targets]
+    elif _t.is_null(wanted) or _t.is_map(wanted):
+        pairs = [(child, _inner(wanted)) for child in present.values()]
+    else:
+        return None
+    reached = [(child, reach(child.type, target)) for child, target in pairs]
+    if any(kind is None for _, kind in reached):
+        return None
+    return pa.struct([child.with_type(kind) for child, kind in reached])
+
+
+def children(kind: pa.DataType) -> list[pa.Field]:
+    """Return the fields of a struct."""
+    return [kind.field(index) for index in range(kind.num_fields)]
+
+
+def cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return the column in a type that `reach` gave; sub-microseconds are cut, nothing else is lost.
+
+    Raises:
+        pa.ArrowException: A value has no equal in the other type.
+    """
+    if column.type == kind:
+        return column
+    # Integers become floats also beyond 2**53: a decision of the run's schema, where Arrow's default refuses.
+    inexact = _t.is_integer(column.type) and _t.is_floating(kind)
+    return column.cast(options=pc.CastOptions(kind, allow_time_truncate=True, allow_float_truncate=inexact))
+
+
+def to_list(column: pa.Array) -> list[Any]:
+    """Return a column's values as Python objects, None for null; numpy is several times faster where it can.
+
+    Raises:
+        Exception: A value has no Python form, such as a date after the year 9999.
+    """
+    kind = column.type
+    if _t.is_integer(kind) or _t.is_floating(kind) or _t.is_boolean(kind):
+        if not column.null_count:
+            return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
+        return _with_nulls(column)
+    if _t.is_string(kind) or _t.is_binary(kind):
+        return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
+    if _t.is_date32(kind) or (_t.is_timestamp(kind) and kind.tz is None and kind.unit == "us"):
+        return _dates(column)
+    if _t.is_nested(kind):
+        return column.to_pylist(maps_as_pydicts="strict")  # type: ignore[no-any-return]
+    return column.to_pylist()  # type: ignore[no-any-return]
+
+
+def _with_nulls(column: pa.Array) -> list[Any]:
+    nulls = pc.indices_nonzero(column.is_null()).to_pylist()
+    values: list[Any] = (
+        column.fill_null(False if _t.is_boolean(column.type) else 0).to_numpy(zero_copy_only=False).tolist()
+    )
+    for index in nulls:
+        values[index] = None
+    return values
+
+
+def _dates(column: pa.Array) -> list[Any]:
+    values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
+    if int in set(map(type, values)):
+        msg = "the date is outside of the years 1 to 9999"
+        raise OverflowError(msg)
+    return values
+
+
+def failing(values: Any, attempt: Callable[[Any], Any], first: int = 0) -> dict[int, Exception]:
+    """Return the positions at which an attempt over the values fails, each with its error, by bisection."""
+    try:
+        attempt(values)
+    except Exception as error:
+        if len(values) == 1:
+            return {first: error}
+        middle = len(values) // 2
+        left = failing(values[:middle], attempt, first)
+        return {**left, **failing(values[middle:], attempt, first + middle)}
+    return {}
+
+
+def python_values(column: pa.Array, kind: pa.DataType) -> tuple[list[Any], dict[int, Exception]]:
+    """Return a column's values cast to a type, or else the rows that cannot be, each with its error."""
+    try:
+        return to_list(cast(column, kind)), {}
+    except Exception:
+        bad = failing(column, lambda piece: to_list(cast(piece, kind)))
+        if not bad:
+            raise
+        return [], bad

@@ -1,0 +1,45 @@
+"""Keys for cloud storage, never shown in a repr, log or error."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import SecretStr
+
+_URL_SECRETS = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])((?:[\w-]*(?:token|secret|key|password|signature)[\w-]*)=)[^&\s]*", re.I)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Keys that a Flow hands to sources and sinks without `storage_options` of their own."""
+
+    aws_access_key_id: str | None = field(default=None, repr=False)
+    aws_secret_access_key: SecretStr | None = None
+    aws_session_token: SecretStr | None = None
+    gcp_service_account_info: SecretStr | None = None
+
+    def storage_options(self, protocol: str) -> dict[str, Any]:
+        """Return fsspec's keyword arguments for a protocol such as `s3` or `gs`; empty if none apply."""
+        if protocol in ("s3", "s3a") and self.aws_access_key_id:
+            named = {"secret": self.aws_secret_access_key, "token": self.aws_session_token}
+            secrets = {name: value.get_secret_value() for name, value in named.items() if value}
+            return {"key": self.aws_access_key_id, **secrets}
+        if protocol in ("gs", "gcs") and self.gcp_service_account_info:
+            return {"token": _google(self.gcp_service_account_info.get_secret_value())}
+        return {}
+
+
+def _google(info: str) -> Any:
+    """Return google-auth credentials from a key or a workload identity pool configuration."""
+    import google.auth
+
+    scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
+    return google.auth.load_credentials_from_dict(json.loads(info), scopes=scopes)[0]
+
+
+def redact(text: str) -> str:
+    """Return text in which the user part and secret parameters of URLs read `***`."""
+    return _URL_SECRETS.sub(lambda found: (found.group(1) or "") + ("***" if found.group(1) else "***@"), text)

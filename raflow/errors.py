@@ -1,0 +1,158 @@
+"""Every error that raflow raises.
+
+RaflowError
+├─ FlowError                 the description is wrong; raised before anything runs
+│  ├─ InvalidOption          (ValueError) an option's value cannot be used
+│  ├─ InvalidProcessor       (TypeError) a function or class cannot be a processor
+│  ├─ DuplicateName          two processors share a name
+│  ├─ TargetError            `file.py:name` or `pkg.mod:name` does not lead to a Flow
+│  └─ MissingExtra           (ImportError) an optional package is not installed
+├─ ConnectorError            a system outside could not be read or written
+│  ├─ SourceError            reading failed: file and position are in the message
+│  └─ SinkError              writing failed
+│     └─ OutputExists        the output already holds data and `if_exists="error"`
+├─ SchemaError               types do not fit: names field, expected and found type
+│  └─ RecordError            one record does not fit; `on_error` decides what follows
+├─ EngineError               the engine could not do what was asked
+│  ├─ NoCapacity             no replica can be placed: says needed and available
+│  ├─ ClusterUnreachable     (ConnectionError) no Ray answers at the address
+│  ├─ VersionMismatch        a node has another Python or raflow
+│  ├─ NotPicklable           user code cannot travel: names the captured object
+│  └─ ReplicaLost            a replica's process or node died; the driver repeats its work
+├─ ResumeError               a run cannot be continued: unknown, or its input changed
+└─ RunFailed                 a run ended with an error; `__cause__` is the user's own
+
+Catch everything with::
+
+    try:
+        flow.run()
+    except raflow.RaflowError as error:
+        ...
+
+All of them survive pickling: they travel between processes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RaflowError(Exception):
+    """Root of all errors of this package."""
+
+
+class FlowError(RaflowError):
+    """The description of a Flow is wrong; nothing has run."""
+
+
+class InvalidOption(FlowError, ValueError):
+    """An option's value cannot be used; the message names it and the values that can."""
+
+
+class InvalidProcessor(FlowError, TypeError):
+    """A function or class cannot be a processor."""
+
+
+class DuplicateName(FlowError):
+    """Two processors of one Flow have the same name."""
+
+
+class TargetError(FlowError):
+    """A command-line target does not lead to a Flow."""
+
+
+class MissingExtra(FlowError, ImportError):
+    """An optional package is missing; the message holds the `pip install` line."""
+
+
+class ConnectorError(RaflowError):
+    """A system outside raflow could not be read or written."""
+
+
+class SourceError(ConnectorError):
+    """Reading failed; the message names the file and the position."""
+
+
+class SinkError(ConnectorError):
+    """Writing failed; nothing half-written is visible."""
+
+
+class OutputExists(SinkError):
+    """The output already holds data and the sink was not told what to do with it."""
+
+
+class SchemaError(RaflowError):
+    """Types do not fit; the message names the field, the expected and the found type."""
+
+
+class RecordError(SchemaError):
+    """One record does not fit its type; `on_error` decides what follows."""
+
+
+class EngineError(RaflowError):
+    """The engine could not do what was asked of it."""
+
+
+class NoCapacity(EngineError):
+    """Not even one replica can be placed; the message says what is needed and available."""
+
+
+class ClusterUnreachable(EngineError, ConnectionError):
+    """No Ray cluster answers at the given address."""
+
+
+class VersionMismatch(EngineError):
+    """A node runs another Python or raflow than the driver."""
+
+
+class NotPicklable(EngineError):
+    """User code cannot travel to a replica; the message names the captured object."""
+
+
+class ReplicaLost(EngineError):
+    """A replica's process or node died; the driver repeats its unfinished work."""
+
+
+class ResumeError(RaflowError):
+    """A run cannot be continued: it is unknown, done, still alive, or its input changed."""
+
+
+class UserTraceback(Exception):  # noqa: N818 - shown as a heading above the user's error
+    """The traceback of an error that was raised in another process, as text."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0]) if self.args else ""
+
+
+class RunFailed(RaflowError):
+    """A run ended with an error.
+
+    Attributes:
+        processor: The processor that failed, or None.
+        replica: The replica in which it failed, or None.
+        split: The piece of input that was being read, or None.
+        traceback: The user's own traceback as text, innermost call last; empty if none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        processor: str | None = None,
+        replica: str | None = None,
+        split: str | None = None,
+        traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.processor = processor
+        self.replica = replica
+        self.split = split
+        self.traceback = traceback
+
+    def __reduce__(self) -> Any:
+        keywords = {"processor": self.processor, "replica": self.replica, "split": self.split}
+        return _rebuild, (type(self), self.args[0], {**keywords, "traceback": self.traceback})
+
+
+def _rebuild(kind: type[RunFailed], message: str, keywords: dict[str, Any]) -> RunFailed:
+    return kind(message, **keywords)

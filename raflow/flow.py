@@ -1,0 +1,134 @@
+"""The container that users declare processors in, and run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
+from raflow.options import FlowOptions
+from raflow.processors import Processor, consumer
+from raflow.sinks import Sink
+from raflow.sources import Source
+
+if TYPE_CHECKING:
+    from raflow.plan import Plan
+    from raflow.runtime.run import Run
+
+
+class Flow:
+    """A container of processors. It is a description: making one starts nothing.
+
+    Args:
+        flow_id: Names the Flow in runs and logs; `--resume last` looks for its last run.
+        flow_options: Options of the Flow, and defaults of its processors' options.
+
+    Example:
+        >>> from raflow import Flow
+        >>> from raflow.connectors.memory import MemorySink, MemorySource
+        >>> app, doubled = Flow(), MemorySink()
+        >>> @app.consumer(source=MemorySource([{"n": 1}, {"n": 2}]), sink=doubled)
+        ... def double(record: dict) -> dict:
+        ...     return {"n": record["n"] * 2}
+        >>> run = app.run(engine="local")
+        >>> doubled.records()
+        [{'n': 2}, {'n': 4}]
+    """
+
+    def __init__(self, flow_id: str = "raflow-app", flow_options: FlowOptions | None = None) -> None:
+        if not isinstance(flow_id, str) or not flow_id:
+            msg = f"flow_id is {flow_id!r}; it must be a text that is not empty"
+            raise InvalidOption(msg)
+        self.flow_id = flow_id
+        self.options = flow_options or FlowOptions()
+        self._processors: dict[str, Processor] = {}
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.flow_id}: {', '.join(self._processors) or 'no processors'}>"
+
+    @property
+    def processors(self) -> tuple[Processor, ...]:
+        """The processors, in the order in which they were added."""
+        return tuple(self._processors.values())
+
+    def consumer(
+        self, source: Source, sink: Sink | Sequence[Sink] | None = None, *, name: str | None = None, **options: Any
+    ) -> Callable[[Callable[..., Any]], Processor]:
+        """Make a function or class a consumer of this Flow; see `raflow.consumer` for the arguments."""
+        make = consumer(source, sink, name=name, **options)
+
+        def decorate(code: Callable[..., Any]) -> Processor:
+            processor = make(code)
+            self.add_consumer(processor)
+            return processor
+
+        return decorate
+
+    def add_consumer(self, processor: Processor) -> None:
+        """Add a consumer that was declared elsewhere with `@consumer(...)`.
+
+        Raises:
+            DuplicateName: The Flow has another processor of that name.
+            InvalidProcessor: It was not made by `@consumer(...)`.
+        """
+        if not isinstance(processor, Processor):
+            msg = f"{processor!r} is no consumer; decorate it with @consumer(source=..., sink=...) first"
+            raise InvalidProcessor(msg)
+        if processor.name in self._processors:
+            msg = f"flow {self.flow_id!r} has a processor {processor.name!r} already; give one of them name='...'"
+            raise DuplicateName(msg)
+        self._processors[processor.name] = processor
+
+    def plan(self, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
+        """Return the validated, fused form of the Flow. Nothing is read or started.
+
+        Args:
+            overrides: Options by processor name that beat all others (`--set`).
+
+        Raises:
+            FlowError: The description is wrong.
+        """
+        from raflow.plan import make_plan
+
+        return make_plan(self, overrides or {})
+
+    def run(
+        self,
+        *,
+        engine: str = "auto",
+        address: str | None = None,
+        block: bool = True,
+        resume: str | None = None,
+        limit: int | None = None,
+        host: str | None = None,
+        port: int | None = None,
+    ) -> Run:
+        """Run the Flow.
+
+        With `block`, progress is shown and the first Ctrl-C or SIGTERM drains, the second stops.
+
+        Args:
+            engine: "ray", "local" (threads of this process) or "auto"; `RAFLOW_ENGINE` overrides "auto".
+            address: A Ray cluster; default: a Ray that this process has initialised, else `RAY_ADDRESS`,
+                else an own local Ray that ends with this process.
+            block: Wait until the run has ended; otherwise return at once.
+            resume: A run id or "last": do only the unfinished work of that run.
+            limit: Dry run: process only the first so many records of each source, write nothing, and
+                keep the results for `Run.preview()`.
+            host: Address of HTTP processors.
+            port: Port of HTTP processors.
+
+        Raises:
+            RunFailed: The run failed; `__cause__` is the user's error. Only with `block`.
+            RaflowError: It could not start: wrong description, missing input, no cluster.
+        """
+        if host is not None or port is not None:
+            msg = f"host and port are for HTTP processors; flow {self.flow_id!r} has none"
+            raise InvalidOption(msg)
+        from raflow.launch import Request, launch
+
+        return launch(self, Request(engine=engine, address=address, resume=resume, limit=limit), block=block)
+
+    def start(self, **options: Any) -> Run:
+        """Run the Flow in the background: `run(block=False)` with the same options."""
+        return self.run(block=False, **options)

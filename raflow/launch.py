@@ -1,0 +1,183 @@
+"""Joins plan, engine and driver: the one place where a run begins."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+
+from raflow import engines
+from raflow.connectors.memory import MemorySink
+from raflow.errors import EngineError, InvalidOption
+from raflow.flow import Flow
+from raflow.observe.progress import progress_for
+from raflow.observe.summary import summary
+from raflow.plan import Plan, Stage, dry
+from raflow.runtime.driver import Driver
+from raflow.runtime.engine import Engine
+from raflow.runtime.ledger import Ledger
+from raflow.runtime.run import Run
+from raflow.runtime.stage import StageRun, begin, resume
+from raflow.sinks import Sink, SinkContext
+from raflow.sources import Source
+
+_LOOK_S = 0.25
+_DRY_LEDGER = "memory://raflow-dry-runs"
+
+log = logging.getLogger("raflow")
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a Flow is to be run; the arguments of `Flow.run` and of the command line."""
+
+    engine: str = "auto"
+    address: str | None = None
+    resume: str | None = None
+    limit: int | None = None
+    working_dir: str | None = None
+    by_value: ModuleType | None = None
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    quiet: bool = False
+
+
+def launch(flow: Flow, request: Request, *, block: bool = True) -> Run:
+    """Run a Flow; see `Flow.run`.
+
+    Raises:
+        RaflowError: It cannot start, or (with `block`) it failed.
+    """
+    run = start(flow, request)
+    if block:
+        watch(run, Console(stderr=True, quiet=request.quiet))
+        run.raise_error()
+    return run
+
+
+def start(flow: Flow, request: Request) -> Run:
+    """Start a run and return at once.
+
+    Raises:
+        RaflowError: It cannot start; nothing has moved then.
+    """
+    began = time.monotonic()
+    plan, preview = _plan(flow, request)
+    _set_level(plan.options.log_level)
+    name, reason = engines.choose(request.engine)
+    log.debug("engine %s: %s", name, reason)
+    _check_local_only(plan, name)
+    engine = engines.make(name, address=request.address, working_dir=request.working_dir, by_value=request.by_value)
+    ledger = _ledger(plan, request)
+    context = SinkContext(ledger.run_id, ledger.is_dead)
+    try:
+        stages = _stages(plan, ledger, context, request)
+        engine.start()
+        _check_one_node(plan, engine)
+    except BaseException:
+        ledger.fail()
+        raise
+    driver = Driver(
+        plan.flow_id, stages, engine, ledger, context,
+        log_level=plan.options.log_level, drain_timeout_s=plan.options.drain_timeout_s,
+        start_up_s=time.monotonic() - began,
+    )  # fmt: skip
+    driver.start()
+    return Run(driver, preview.records if preview else None)
+
+
+def watch(run: Run, console: Console) -> None:
+    """Show a run until it has ended; the first Ctrl-C or SIGTERM drains it, the second stops it."""
+    with _signals(run), progress_for(console) as progress:
+        while not run._driver.ended.wait(_LOOK_S):
+            progress.view(run.stats())
+        progress.close(run.stats())
+    console.print(summary(run.stats()))
+
+
+def _plan(flow: Flow, request: Request) -> tuple[Plan, MemorySink | None]:
+    plan = flow.plan(request.overrides)
+    if request.limit is None:
+        return plan, None
+    if request.limit < 1 or request.resume:
+        msg = "limit must be at least 1, and a dry run cannot resume another one"
+        raise InvalidOption(msg)
+    sink = MemorySink()
+    return dry(plan, sink), sink
+
+
+def _ledger(plan: Plan, request: Request) -> Ledger:
+    if request.limit is not None:
+        return Ledger.create(_DRY_LEDGER, plan.flow_id)
+    if request.resume is not None:
+        return Ledger.reopen(plan.options.ledger_url, request.resume, plan.flow_id)
+    return Ledger.create(plan.options.ledger_url, plan.flow_id)
+
+
+def _stages(plan: Plan, ledger: Ledger, context: SinkContext, request: Request) -> list[StageRun]:
+    if request.resume is None:
+        return [begin(stage, ledger, context, request.limit) for stage in plan.stages]
+    records = ledger.replay()
+    return [resume(stage, records.get(stage.name), context) for stage in plan.stages]
+
+
+def _check_local_only(plan: Plan, engine: str) -> None:
+    for stage in plan.stages:
+        for end in _ends(stage):
+            if end.local_only and engine != "local":
+                msg = f"{end!r} of {stage.name!r} is the memory of one process; replicas on Ray have their own: use engine='local'"
+                raise InvalidOption(msg)
+
+
+def _check_one_node(plan: Plan, engine: Engine) -> None:
+    nodes = engine.capacity().nodes
+    if nodes == 1 or plan.options.shared_path:
+        return
+    for stage in plan.stages:
+        for end in _ends(stage):
+            if end.one_node:
+                msg = (
+                    f"{end!r} of {stage.name!r} is a local path, but the cluster has {nodes} nodes: use a path that all "
+                    "of them share and say so with FlowOptions(shared_path=True), or an object store"
+                )
+                raise EngineError(msg)
+
+
+def _ends(stage: Stage) -> list[Source | Sink]:
+    return [stage.source, *stage.all_sinks]
+
+
+def _set_level(level: str) -> None:
+    log.setLevel(level)
+    if not logging.getLogger().handlers and not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+
+
+@contextmanager
+def _signals(run: Run) -> Iterator[None]:
+    """Drain on the first signal, stop on the second; only possible in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    calls: list[Callable[[], None]] = [run.stop, run.drain]
+
+    def handle(number: int, frame: Any) -> None:
+        del number, frame
+        (calls.pop() if len(calls) > 1 else calls[0])()
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

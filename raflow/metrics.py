@@ -1,0 +1,99 @@
+"""What a run has done so far, as frozen values: read by progress views, summaries and `Run.stats()`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Status(str, Enum):
+    """Where a run, stage or unit of work stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will not change any more."""
+        return self not in (Status.PENDING, Status.RUNNING, Status.RETRYING)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over batches; `a + b` adds them."""
+
+    rows_in: int = 0
+    """Records read."""
+    rows_out: int = 0
+    """Records written."""
+    bytes_in: int = 0
+    """Arrow bytes read, in memory."""
+    bytes_out: int = 0
+    """Bytes written, as stored."""
+    skipped: int = 0
+    """Failing records that were dropped."""
+    dead_letters: int = 0
+    """Failing records that went to the error sink."""
+    busy_s: float = 0.0
+    """Seconds spent in user code and conversion, summed over replicas."""
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.rows_in + other.rows_in,
+            self.rows_out + other.rows_out,
+            self.bytes_in + other.bytes_in,
+            self.bytes_out + other.bytes_out,
+            self.skipped + other.skipped,
+            self.dead_letters + other.dead_letters,
+            self.busy_s + other.busy_s,
+        )
+
+
+@dataclass(frozen=True)
+class StageStats:
+    """One stage of a run."""
+
+    name: str
+    """The processor's name, or the names of fused ones joined by ` → `."""
+    status: Status
+    counts: Counts
+    """Of committed units plus what is in flight; what a lost replica did is not in it."""
+    replicas: int
+    """Replicas alive."""
+    units_done: int
+    """Splits committed."""
+    units_total: int
+    """Splits in all; 0 while they are being listed."""
+    replicas_lost: int = 0
+    """Replicas that died and were replaced."""
+
+    @property
+    def backlog(self) -> int:
+        """Splits that are not committed yet."""
+        return self.units_total - self.units_done
+
+
+@dataclass(frozen=True)
+class RunStats:
+    """A run, or what was known of it at one moment."""
+
+    run_id: str
+    flow_id: str
+    engine: str
+    """`ray` or `local`."""
+    status: Status
+    elapsed_s: float
+    """Since the first replica was asked for; the engine's own start is not in it."""
+    start_up_s: float
+    """What it took to start the engine and list the input."""
+    stages: tuple[StageStats, ...]
+    outputs: tuple[str, ...] = ()
+    """Where the rows are, one line per sink."""
+    notes: tuple[str, ...] = ()
+    """What the user should know, e.g. that thousands of small files were written."""

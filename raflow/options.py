@@ -1,0 +1,165 @@
+"""Every option and every default, once.
+
+An option given to a processor beats the same one in `FlowOptions`, which beats the default here;
+`raflow run --set PROCESSOR.OPTION=VALUE` beats all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from raflow.credentials import Credentials
+from raflow.errors import InvalidOption
+from raflow.sinks import Sink
+
+Options = TypeVar("Options", bound="_Options")
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InvalidOption(_explain(type(self), error)) from None
+
+
+class Retry(_Options):
+    """How often, and how patiently, a failing batch is tried again."""
+
+    times: int = Field(0, ge=0)
+    """Further tries after the first one."""
+    delay_s: float = Field(1.0, ge=0)
+    """Wait before the first further try."""
+    backoff: float = Field(2.0, ge=1)
+    """Factor by which the wait grows with each try."""
+    max_delay_s: float = Field(60.0, ge=0)
+    """The longest wait."""
+
+    def delays(self) -> list[float]:
+        """Return the waits, in seconds, one per further try."""
+        return [min(self.delay_s * self.backoff**n, self.max_delay_s) for n in range(self.times)]
+
+
+class Resources(_Options):
+    """What one replica needs from the cluster."""
+
+    num_cpus: float = Field(1.0, ge=0)
+    """CPUs; fractions are allowed."""
+    num_gpus: float = Field(0.0, ge=0)
+    """GPUs; fractions are allowed."""
+    memory_bytes: int | None = Field(None, gt=0)
+    """Memory that the scheduler sets aside; not a limit."""
+    resources: dict[str, float] = Field(default_factory=dict)
+    """Custom resources of the cluster, by name."""
+
+    def needs(self) -> dict[str, float]:
+        """Return everything that is asked for, by Ray's resource names."""
+        wanted = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory_bytes or 0)}
+        return {name: amount for name, amount in {**wanted, **self.resources}.items() if amount}
+
+
+class ProcessorOptions(Resources):
+    """The options of one processor."""
+
+    num_replicas: int | None = Field(None, ge=1)
+    """Replicas of the pool; None: as many as the engine's CPUs allow, at most one per split."""
+    batch_rows: int | None = Field(None, ge=1)
+    """Rows of a batch; None: sized so that a batch takes 20 to 100 ms, at most 32 MiB."""
+    concurrency: int = Field(64, ge=1)
+    """Calls of an `async def` function that run at once in one replica."""
+    on_error: str | Sink = "fail"
+    """What a failing record does: "fail" ends the run, "skip" counts and drops it, a sink keeps it."""
+    max_errors: int | None = Field(None, ge=0)
+    """Failing records after which the run fails although `on_error` would go on; None: no bound."""
+    retry: Retry = Retry()
+    """Further tries of a failing batch before `on_error` decides; a number means that many tries."""
+    start_timeout_s: float = Field(60.0, gt=0)
+    """How long the run waits for its first replica: clusters may have to grow."""
+
+    def __init__(self, **values: Any) -> None:
+        if isinstance(values.get("retry"), int):
+            values["retry"] = Retry(times=values["retry"])
+        if isinstance(values.get("on_error"), str) and values["on_error"] not in ("fail", "skip"):
+            msg = f'on_error is {values["on_error"]!r}; it can be "fail", "skip" or a sink'
+            raise InvalidOption(msg)
+        super().__init__(**values)
+
+    def explicit(self) -> dict[str, Any]:
+        """Return the options that were given, without the defaults."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
+
+    @classmethod
+    def layered(cls, *layers: Mapping[str, Any]) -> ProcessorOptions:
+        """Return the options of one processor; a later layer beats an earlier one."""
+        values: dict[str, Any] = {}
+        for layer in layers:
+            values.update(layer)
+        return ProcessorOptions(**values)
+
+
+class FlowOptions(ProcessorOptions):
+    """Options of a Flow; every processor option may be given here as the default of all processors.
+
+    Example:
+        >>> from raflow import Flow, FlowOptions
+        >>> flow = Flow(flow_options=FlowOptions(log_level="DEBUG", num_replicas=2, on_error="skip"))
+    """
+
+    log_level: str = "INFO"
+    """Level of the logs of raflow and of user code, in the driver and in replicas."""
+    aws_access_key_id: str | None = Field(None, repr=False)
+    """AWS key for every `s3://` access that has no `storage_options` of its own."""
+    aws_secret_access_key: SecretStr | None = Field(None, repr=False)
+    """Secret of that key."""
+    aws_session_token: SecretStr | None = Field(None, repr=False)
+    """Token of temporary AWS credentials."""
+    gcp_service_account_info: SecretStr | None = Field(None, repr=False)
+    """JSON text of a service account key or of a workload identity pool configuration, for `gs://`."""
+    stack: str = "local"
+    """Name of the stack that `apply` and `destroy` work on."""
+    require_confirmation: bool = True
+    """Whether `apply` and `destroy` ask before they change anything."""
+    shared_path: bool = False
+    """Whether local paths are the same folder on every node (NFS and the like)."""
+    drain_timeout_s: float = Field(60.0, gt=0)
+    """How long a drain waits for the work in flight before it stops it."""
+    ledger_url: str = Field(default_factory=lambda: os.environ.get("RAFLOW_LEDGER", "~/.raflow/runs"))
+    """Folder of the runs' ledgers: a path or any fsspec URL; `RAFLOW_LEDGER` sets the default."""
+
+    def __init__(self, **values: Any) -> None:
+        level = values.get("log_level", "INFO")
+        if level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            msg = f"log_level is {level!r}; it can be DEBUG, INFO, WARNING, ERROR or CRITICAL"
+            raise InvalidOption(msg)
+        super().__init__(**values)
+
+    def credentials(self) -> Credentials:
+        """Return the keys for cloud storage alone."""
+        return Credentials(**{entry.name: getattr(self, entry.name) for entry in fields(Credentials)})
+
+    def processor_defaults(self) -> dict[str, Any]:
+        """Return the processor options that were given here."""
+        given = self.explicit()
+        return {name: given[name] for name in given if name in ProcessorOptions.model_fields}
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    lines = []
+    for issue in error.errors(include_url=False):
+        name = ".".join(str(part) for part in issue["loc"])
+        if issue["type"] == "extra_forbidden":
+            lines.append(f"there is no option {name!r}; options are: {', '.join(sorted(kind.model_fields))}")
+        else:
+            lines.append(f"{name} is {_shown(issue['input'], name)}: {issue['msg']}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _shown(value: Any, name: str) -> str:
+    return "a value that is not shown" if name in {entry.name for entry in fields(Credentials)} else repr(value)

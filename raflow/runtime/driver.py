@@ -1,0 +1,431 @@
+"""The one control loop of a run.
+
+Theory. Everything that happens (a replica is ready, a unit is done, a commit is through, the user wants
+to stop) is an event in one inbox; the loop takes one at a time, updates the state, which no other thread
+touches, and then gives out work. Who gets it is decided by `scheduler`. Rules:
+
+1. A unit is done when its parts are committed, and not before.
+2. A lost replica's units go back to the front of the line, with a new attempt number.
+3. The first error ends the run: nothing new starts, what is not committed is discarded.
+4. Draining starts nothing new and waits for what is under way; stopping waits for nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future, wait
+from dataclasses import replace
+from typing import Any
+
+from raflow.errors import NoCapacity, RaflowError, ReplicaLost, RunFailed
+from raflow.metrics import RunStats, Status
+from raflow.runtime.delivery import Delivering, Delivery
+from raflow.runtime.engine import Engine
+from raflow.runtime.ledger import Ledger
+from raflow.runtime.pool import Pool
+from raflow.runtime.replica import Replica
+from raflow.runtime.rejects import TooManyErrors
+from raflow.runtime.scheduler import Demand, allocate, assign
+from raflow.runtime.stage import StageRun, pack_text
+from raflow.runtime.work import Failure, Job, Outcome, restore, unpack_schema
+from raflow.sinks import SinkContext
+
+_TICK_S = 0.5
+_TEARDOWN_S = 30.0
+_MAX_LOSSES = 3
+_MANY_FILES = 1000
+
+log = logging.getLogger("raflow")
+
+
+class Driver(threading.Thread):
+    """Runs the stages of one run to their end.
+
+    Args:
+        flow_id: For messages.
+        stages: The work.
+        engine: Started.
+        ledger: Open.
+        context: For sinks.
+        log_level: For replicas.
+        drain_timeout_s: How long a drain may take.
+        start_up_s: What it took to get here, for the stats.
+    """
+
+    def __init__(
+        self,
+        flow_id: str,
+        stages: list[StageRun],
+        engine: Engine,
+        ledger: Ledger,
+        context: SinkContext,
+        *,
+        log_level: str,
+        drain_timeout_s: float,
+        start_up_s: float,
+    ) -> None:
+        super().__init__(name=f"raflow driver {context.run_id}", daemon=True)
+        self.flow_id = flow_id
+        self.stages = {stage.stage.name: stage for stage in stages}
+        self.engine = engine
+        self.ledger = ledger
+        self.context = context
+        self.log_level = log_level
+        self.drain_timeout_s = drain_timeout_s
+        self.start_up_s = start_up_s
+        self.status = Status.PENDING
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self.inbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        self.delivering = Delivering(ledger, self.tell)
+        self.began = time.monotonic()
+        self._drain_until: float | None = None
+        self._stopped = False
+        self._elapsed: float | None = None
+        self._notes: list[str] = []
+        self._stats: RunStats = self._snapshot()
+
+    # -- called from any thread -------------------------------------------------------------------
+
+    def tell(self, *event: Any) -> None:
+        """Put an event into the inbox."""
+        self.inbox.put(event)
+
+    def stats(self) -> RunStats:
+        """Return what was known at the last tick."""
+        stats = self._stats
+        elapsed = self._elapsed if self._elapsed is not None else time.monotonic() - self.began
+        return replace(stats, elapsed_s=elapsed)
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until all is committed, or the run has failed, drained or been stopped."""
+        self.status = Status.RUNNING
+        self.began = time.monotonic()
+        self.delivering.start()
+        try:
+            self._start_pools()
+            while not self._is_over():
+                self._take(self._next_event())
+                self._dispatch()
+            self._end()
+        except BaseException as error:  # noqa: BLE001 - reaches the user through `Run`
+            self._fail(error)
+            self._end()
+        finally:
+            self._elapsed = time.monotonic() - self.began
+            self._stats = self._snapshot()
+            self.ended.set()
+
+    def _next_event(self) -> tuple[Any, ...]:
+        try:
+            return self.inbox.get(timeout=_TICK_S)
+        except queue.Empty:
+            return ("tick",)
+
+    def _take(self, event: tuple[Any, ...]) -> None:
+        getattr(self, f"_on_{event[0]}")(*event[1:])
+        if time.monotonic() - self._ticked > _TICK_S:
+            self._on_tick()
+
+    _ticked = 0.0
+
+    def _is_over(self) -> bool:
+        if self.error is not None or self._stopped:
+            return True
+        if self._drain_until is not None:
+            return all(stage.is_idle for stage in self.stages.values()) or time.monotonic() > self._drain_until
+        return all(stage.is_done for stage in self.stages.values())
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def _on_tick(self) -> None:
+        self._ticked = time.monotonic()
+        for stage in self.stages.values():
+            if stage.pool:
+                stage.pool.ask_counts()
+            self._check_errors(stage)
+        self._check_started()
+        self._stats = self._snapshot()
+
+    def _on_counts(self, name: str, index: int, done: Future[Any]) -> None:
+        member = self._pool(name).members.get(index)
+        if member:
+            member.asked = False
+            if done.exception() is None:
+                member.counts = done.result()
+
+    def _on_replica_ready(self, name: str, index: int, done: Future[Failure | None]) -> None:
+        pool = self._pool(name)
+        if index not in pool.members:
+            return
+        error = done.exception()
+        if isinstance(error, ReplicaLost):
+            self._lose(name, index, error)
+        elif error is not None:
+            raise error
+        elif failure := done.result():
+            self._fail_by(failure, name, index)
+        else:
+            pool.members[index].ready = True
+            self.stages[name].status = Status.RUNNING
+
+    def _on_unit_done(self, name: str, index: int, unit: int, done: Future[Outcome]) -> None:
+        stage, member = self.stages[name], self._pool(name).members.get(index)
+        if member is None:
+            return
+        error = done.exception()
+        if isinstance(error, ReplicaLost):
+            self._lose(name, index, error)
+            return
+        member.units.discard(unit)
+        if error is not None:
+            raise error
+        outcome = done.result()
+        if outcome.failure:
+            self._fail_by(outcome.failure, name, index, unit)
+        elif outcome.widened:
+            self._widen(stage, unit, outcome)
+        else:
+            self._prepared(stage, unit, outcome)
+
+    def _on_committed(self, name: str, unit: int, error: Exception | None) -> None:
+        stage = self.stages[name]
+        if error is not None:
+            stage.committing.discard(unit)
+            raise error
+        stage.committed(unit)
+        if not stage.fits(unit):
+            self._repeat(stage, unit)
+        self._check_errors(stage)
+        if stage.is_done:
+            self._finish_stage(stage)
+
+    def _on_broken(self, error: Exception) -> None:
+        raise error
+
+    def _on_drain(self, timeout_s: float | None) -> None:
+        if self._drain_until is None:
+            log.info("run %s drains: no new work is started", self.context.run_id)
+            self._drain_until = time.monotonic() + (self.drain_timeout_s if timeout_s is None else timeout_s)
+
+    def _on_stop(self) -> None:
+        self._stopped = True
+
+    # -- what follows from them -------------------------------------------------------------------
+
+    def _start_pools(self) -> None:
+        capacity = self.engine.capacity()
+        for stage in self.stages.values():
+            if stage.is_done:
+                self._finish_stage(stage)
+                continue
+            fits, needs = capacity.fits(stage.stage.options.needs()), stage.stage.options.needs()
+            if fits == 0 and not capacity.grows:
+                raise NoCapacity(_no_capacity(stage.stage.name, needs, self.engine.available()))
+            job = Job(stage.stage, stage.columns, self.context, self.log_level, stage.limit)
+            packed = self.engine.pack(Replica, job)
+            stage.pool = Pool(stage.stage.name, self.engine, packed, stage.stage.options, self.tell)
+        self._grow()
+
+    def _grow(self) -> None:
+        """Give each stage its share of the engine; again when a stage has ended."""
+        capacity = self.engine.capacity()
+        stages = [stage for stage in self.stages.values() if stage.pool and not stage.is_done]
+        demands = [
+            Demand(max(capacity.fits(stage.stage.options.needs()), 1), stage.stage.options.num_replicas, len(stage.splits) - len(stage.done))
+            for stage in stages
+        ]
+        for stage, size in zip(stages, allocate(demands), strict=True):
+            if stage.pool:
+                stage.pool.grow(size)
+
+    def _dispatch(self) -> None:
+        if self._drain_until is not None or self.error is not None:
+            return
+        for stage in self.stages.values():
+            if not stage.pool:
+                continue
+            for index in assign(stage.work, stage.pool.slots())[: 1 if stage.limit else None]:
+                unit = stage.waiting.popleft()
+                stage.pool.send(index, unit, stage.order(unit))
+
+    def _prepared(self, stage: StageRun, unit: int, outcome: Outcome) -> None:
+        for other in self._agree(stage, unpack_schema(outcome.schema)):
+            self._repeat(stage, other)
+        schema = unpack_schema(outcome.schema)
+        if schema is not None and not schema.equals(stage.agreed):
+            stage.discard(outcome.parts)
+            stage.waiting.appendleft(unit)
+            return
+        replaces = stage.units[unit].parts
+        self._note_many_files(stage, outcome)
+        self.delivering.deliver(Delivery(stage, unit, stage.prepared(unit, outcome), replaces))
+
+    def _widen(self, stage: StageRun, unit: int, outcome: Outcome) -> None:
+        schema = unpack_schema(outcome.widened)
+        if outcome.widened_input and schema is not None:
+            stage.widen_input(schema)
+            self.delivering.note({"event": "columns", "stage": stage.stage.name, "value": pack_text(stage.columns)})
+        else:
+            for other in self._agree(stage, schema):
+                self._repeat(stage, other)
+        stage.waiting.appendleft(unit)
+
+    def _agree(self, stage: StageRun, schema: Any) -> list[int]:
+        before = stage.agreed
+        repeat = stage.agree(schema)
+        if stage.agreed is not before:
+            self.delivering.note({"event": "agreed", "stage": stage.stage.name, "value": pack_text(stage.agreed)})
+        return repeat
+
+    def _repeat(self, stage: StageRun, unit: int) -> None:
+        self.delivering.note({"event": "repeat", "stage": stage.stage.name, "unit": unit})
+        stage.repeat(unit)
+
+    def _lose(self, name: str, index: int, error: ReplicaLost) -> None:
+        """Replace a lost replica; its units go back to the front of the line."""
+        stage, pool = self.stages[name], self._pool(name)
+        size = len(pool.members)
+        for unit in sorted(pool.remove(index) or {-1}, reverse=True):
+            stage.losses[unit] = stage.losses.get(unit, 0) + 1
+            if unit >= 0:
+                stage.waiting.appendleft(unit)
+            if stage.losses[unit] >= _MAX_LOSSES:
+                what = stage.splits[unit].name if unit >= 0 else "its set-up"
+                msg = f"{stage.losses[unit]} replicas of {name!r} died in {what}; the last: {error}"
+                raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
+        log.warning("%s; a new one does its work again", error)
+        pool.grow(size)
+
+    def _check_errors(self, stage: StageRun) -> None:
+        bound, counts = stage.stage.options.max_errors, stage.counts()
+        failed = counts.skipped + counts.dead_letters
+        if bound is not None and failed > bound:
+            msg = f"{failed} records of {stage.stage.name!r} failed, max_errors is {bound}"
+            raise TooManyErrors(msg)
+
+    def _check_started(self) -> None:
+        """End the run if not even one replica could be placed."""
+        waited = time.monotonic() - self.began
+        for name, stage in self.stages.items():
+            pool = stage.pool
+            if pool and pool.members and not pool.ready and not pool.lost and waited > stage.stage.options.start_timeout_s:
+                free = self.engine.available()
+                needs = stage.stage.options.needs()
+                if any(free.get(key, 0.0) < amount for key, amount in needs.items()):
+                    raise NoCapacity(_no_capacity(name, needs, free, waited))
+
+    def _finish_stage(self, stage: StageRun) -> None:
+        stage.status = Status.SUCCEEDED
+        self._teardown(stage)
+        self._grow()
+
+    def _teardown(self, stage: StageRun) -> None:
+        pool, stage.pool = stage.pool, None
+        if pool is None:
+            return
+        answers = pool.teardown()
+        wait(answers, timeout=_TEARDOWN_S)
+        failures = [one.result() for one in answers if one.done() and one.exception() is None]
+        late = sum(not one.done() for one in answers)
+        pool.kill()
+        for failure in filter(None, failures):
+            self._fail_by(failure, stage.stage.name, None)
+        if late:
+            self._notes.append(f"teardown of {late} replicas of {stage.stage.name} did not end in {_TEARDOWN_S:.0f} s")
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Leave nothing behind: no replica, no staged file; then write the last line of the ledger."""
+        for stage in self.stages.values():
+            if self.error is None and not self._stopped:
+                self._teardown(stage)
+            elif stage.pool:
+                stage.pool.kill()
+        self.delivering.finish()
+        if self.error is None and all(stage.is_done for stage in self.stages.values()):
+            self._finish_sinks()
+        else:
+            self._sweep()
+        done = all(stage.is_done for stage in self.stages.values())
+        self.status = Status.FAILED if self.error else Status.SUCCEEDED if done else Status.CANCELLED
+        for stage in self.stages.values():
+            stage.status = Status.SUCCEEDED if stage.is_done else self.status
+        self.ledger.end(self.status)
+        self.engine.close()
+
+    def _finish_sinks(self) -> None:
+        for stage in self.stages.values():
+            for sink, started in zip(stage.stage.all_sinks, stage.started, strict=True):
+                try:
+                    sink.finish(self.context, started)
+                except RaflowError as error:
+                    self._fail(error)
+
+    def _sweep(self) -> None:
+        """Remove what units that did not get done have staged."""
+        for stage in self.stages.values():
+            for sink in stage.stage.all_sinks:
+                try:
+                    sink.resume(self.context)
+                except RaflowError as error:
+                    self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.error is None:
+            self.error = error
+
+    def _fail_by(self, failure: Failure, name: str, index: int | None, unit: int | None = None) -> None:
+        """End the run with a failure that a replica has told."""
+        error = restore(failure)
+        replica = None if index is None else f"{name}[{index}]"
+        split = None if unit is None else self.stages[name].splits[unit].name
+        text = f"{type(error).__name__}: {error}" if not isinstance(error, RaflowError) else str(error)
+        failed = RunFailed(
+            f"processor {name!r} failed in {failure.where}: {text}",
+            processor=name, replica=replica, split=split, traceback=failure.traceback,
+        )  # fmt: skip
+        failed.__cause__ = error
+        self._fail(failed)
+
+    def _note_many_files(self, stage: StageRun, outcome: Outcome) -> None:
+        files = sum(len(group) for group in outcome.parts)
+        total = files * len(stage.splits)
+        text = f"{stage.stage.name} writes about {total:,} files: {files} per split; partition by fewer values"
+        if files > 1 and total > _MANY_FILES and not any(note.startswith(f"{stage.stage.name} writes") for note in self._notes):
+            log.warning(text)
+            self._notes.append(text)
+
+    def _pool(self, name: str) -> Pool:
+        pool = self.stages[name].pool
+        return pool if pool is not None else Pool(name, self.engine, None, self.stages[name].stage.options, self.tell)
+
+    def _snapshot(self) -> RunStats:
+        return RunStats(
+            run_id=self.context.run_id,
+            flow_id=self.flow_id,
+            engine=self.engine.name,
+            status=self.status,
+            elapsed_s=0.0,
+            start_up_s=self.start_up_s,
+            stages=tuple(stage.stats() for stage in self.stages.values()),
+            outputs=tuple(str(sink) for stage in self.stages.values() for sink in stage.stage.all_sinks),
+            notes=tuple(self._notes),
+        )
+
+
+def _no_capacity(name: str, needs: dict[str, float], free: dict[str, float], waited_s: float = 0.0) -> str:
+    def shown(amounts: dict[str, float]) -> str:
+        return ", ".join(f"{key} {amount:g}" for key, amount in sorted(amounts.items())) or "nothing"
+
+    after = f" after {waited_s:.0f} s" if waited_s else ""
+    return (
+        f"no replica of {name!r} could be placed{after}: one needs {shown(needs)}; available: {shown(free)}. "
+        "Ask for less (num_cpus, num_gpus, resources), or grow the cluster"
+    )

@@ -1,0 +1,264 @@
+"""The ledger of a run: what is to do, what was prepared, what is committed.
+
+Theory. A ledger is a folder at any fsspec URL. `run.json` says whose it is, `log/` holds numbered
+segments of JSON lines that are written once and never changed, `end.json` says how the run ended.
+"prepared" is durable before a part is published, "committed" follows some time later. So after any
+death a unit is either committed, or its line names every file it may have published: these are
+deleted, and the unit is done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import fsspec
+
+from raflow.errors import ResumeError, SinkError
+from raflow.metrics import Counts, Status
+from raflow.sinks import Part
+from raflow.sources import Input, Split
+
+_FORGOTTEN = timedelta(days=7)
+
+
+@dataclass
+class UnitRecord:
+    """What the ledger knows of one unit of work."""
+
+    attempt: int = 0
+    parts: tuple[tuple[Part, ...], ...] = ()
+    schema: str | None = None
+    counts: Counts = field(default_factory=Counts)
+    committed: bool = False
+
+
+@dataclass
+class StageRecord:
+    """What the ledger knows of one stage."""
+
+    splits: list[Split] = field(default_factory=list)
+    started: list[Any] = field(default_factory=list)
+    """What each sink's `start` returned."""
+    columns: str | None = None
+    agreed: str | None = None
+    units: dict[int, UnitRecord] = field(default_factory=dict)
+
+
+class Ledger:
+    """The ledger of one run; written by one thread of the driver."""
+
+    def __init__(self, root: str, run_id: str) -> None:
+        self.root = root
+        self.run_id = run_id
+        self.fs, path = fsspec.core.url_to_fs(os.path.expanduser(root))
+        self.path = f"{path.rstrip('/')}/{run_id}"
+        self._segment = 0
+
+    @classmethod
+    def create(cls, root: str, flow_id: str) -> Ledger:
+        """Begin the ledger of a new run.
+
+        Raises:
+            SinkError: The folder cannot be written.
+        """
+        ledger = cls(root, new_run_id())
+        ledger._write("run.json", {"flow_id": flow_id, "run_id": ledger.run_id, "owner": _owner()})
+        return ledger
+
+    @classmethod
+    def reopen(cls, root: str, run_id: str, flow_id: str) -> Ledger:
+        """Continue the ledger of an earlier run.
+
+        Args:
+            root: Folder of all ledgers.
+            run_id: The run, or "last" for the newest one of the Flow.
+            flow_id: The Flow that is being run.
+
+        Raises:
+            ResumeError: There is no such run, it is of another Flow, has succeeded, or is still alive.
+        """
+        ledger = cls(root, _last(root, flow_id) if run_id == "last" else run_id)
+        header = ledger._read("run.json")
+        if header is None:
+            msg = f"there is no run {run_id!r} in {root}; runs there: {', '.join(_runs(root)[-5:]) or 'none'}"
+            raise ResumeError(msg)
+        if header["flow_id"] != flow_id:
+            msg = f"run {run_id} is of flow {header['flow_id']!r}, not of {flow_id!r}"
+            raise ResumeError(msg)
+        end = ledger._read("end.json")
+        if end and end["status"] == Status.SUCCEEDED.value:
+            msg = f"run {ledger.run_id} has succeeded; there is nothing to resume"
+            raise ResumeError(msg)
+        if not end and _is_alive(header["owner"]):
+            owner = header["owner"]
+            msg = f"run {ledger.run_id} is still alive: process {owner['pid']} on {owner['host']}; stop it first"
+            raise ResumeError(msg)
+        ledger._forget_end()
+        ledger._write("run.json", {**header, "owner": _owner()})
+        return ledger
+
+    def record(self, events: Iterable[dict[str, Any]]) -> None:
+        """Write events durably, as one segment."""
+        lines = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events)
+        if lines:
+            self._put(f"log/{self._segment:08d}.jsonl", lines)
+            self._segment += 1
+
+    def replay(self) -> dict[str, StageRecord]:
+        """Return what the segments say, by stage."""
+        stages: dict[str, StageRecord] = {}
+        self.fs.invalidate_cache()
+        names = sorted(self.fs.ls(f"{self.path}/log", detail=False)) if self.fs.exists(f"{self.path}/log") else []
+        for name in names:
+            for line in self.fs.cat_file(name).decode().splitlines():
+                event = json.loads(line)
+                _apply(event, stages.setdefault(event["stage"], StageRecord()))
+        self._segment = int(names[-1].rsplit("/", 1)[-1].split(".")[0]) + 1 if names else 0
+        return stages
+
+    def end(self, status: Status) -> None:
+        """Say how the run ended; the log of a run that succeeded is not needed any more."""
+        self._write("end.json", {"status": status.value})
+        if status is Status.SUCCEEDED and self.fs.exists(f"{self.path}/log"):
+            self.fs.rm(f"{self.path}/log", recursive=True)
+
+    def fail(self) -> None:
+        """Say that the run could not even start."""
+        self.end(Status.FAILED)
+
+    def is_dead(self, run_id: str) -> bool:
+        """Return whether a run has ended or died, so that what it staged may be swept."""
+        if run_id == self.run_id:
+            return False
+        other = Ledger(self.root, run_id)
+        header = other._read("run.json")
+        if header is None:
+            return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
+        return other._read("end.json") is not None or not _is_alive(header["owner"])
+
+    def _write(self, name: str, value: Any) -> None:
+        self._put(name, json.dumps(value, indent=1))
+
+    def _put(self, name: str, text: str) -> None:
+        try:
+            if _is_local(self.fs):
+                _write_durably(f"{self.path}/{name}", text.encode())
+            else:
+                self.fs.pipe_file(f"{self.path}/{name}", text.encode())
+        except Exception as error:
+            msg = f"the ledger at {self.root} cannot be written: {error}; set RAFLOW_LEDGER or FlowOptions(ledger_url=...)"
+            raise SinkError(msg) from error
+
+    def _read(self, name: str) -> Any:
+        try:
+            return json.loads(self.fs.cat_file(f"{self.path}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def _forget_end(self) -> None:
+        if self.fs.exists(f"{self.path}/end.json"):
+            self.fs.rm_file(f"{self.path}/end.json")
+
+
+def splits_event(stage: str, splits: list[Split]) -> dict[str, Any]:
+    """Return the event that holds a stage's splits."""
+    rows = [
+        [one.name, one.payload, one.rows, one.bytes, [[i.name, i.size, i.version] for i in one.inputs]] for one in splits
+    ]
+    return {"event": "splits", "stage": stage, "splits": rows}
+
+
+def prepared_event(stage: str, unit: int, record: UnitRecord) -> dict[str, Any]:
+    """Return the event that must be durable before the unit's parts are published."""
+    parts = [[[p.target, p.rows, p.bytes, p.token] for p in group] for group in record.parts]
+    counts = vars(record.counts)
+    return {
+        "event": "prepared", "stage": stage, "unit": unit, "attempt": record.attempt,
+        "parts": parts, "schema": record.schema, "counts": counts,
+    }  # fmt: skip
+
+
+def _apply(event: dict[str, Any], stage: StageRecord) -> None:
+    kind = event["event"]
+    if kind == "splits":
+        stage.splits = [Split(n, p, r, b, tuple(Input(*i) for i in inputs)) for n, p, r, b, inputs in event["splits"]]
+    elif kind == "prepared":
+        parts = tuple(tuple(Part(*part) for part in group) for group in event["parts"])
+        counts = Counts(**event["counts"])
+        stage.units[event["unit"]] = UnitRecord(event["attempt"], parts, event["schema"], counts)
+    elif kind == "committed":
+        stage.units[event["unit"]].committed = True
+    elif kind == "repeat":
+        stage.units[event["unit"]].committed = False
+    else:
+        setattr(stage, kind, event["value"])  # started, columns, agreed
+
+
+def new_run_id() -> str:
+    """Return a new run id; ids sort by time."""
+    return f"{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _began(run_id: str) -> datetime:
+    try:
+        return datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return datetime.now(timezone.utc)
+
+
+def _runs(root: str) -> list[str]:
+    fs, path = fsspec.core.url_to_fs(os.path.expanduser(root))
+    fs.invalidate_cache()
+    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)) if fs.exists(path) else []
+
+
+def _last(root: str, flow_id: str) -> str:
+    for run_id in reversed(_runs(root)):
+        header = Ledger(root, run_id)._read("run.json")
+        if header and header["flow_id"] == flow_id:
+            return run_id
+    msg = f"flow {flow_id!r} has no run in {root}"
+    raise ResumeError(msg)
+
+
+def _owner() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "time": time.time()}
+
+
+def _is_alive(owner: dict[str, Any]) -> bool:
+    if owner["host"] != socket.gethostname():
+        return time.time() - float(owner["time"]) < timedelta(hours=1).total_seconds()
+    return bool(_started(owner["pid"]) == owner["started"])
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process started, in clock ticks since boot; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _is_local(fs: Any) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+def _write_durably(path: str, data: bytes) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.tmp", "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(f"{path}.tmp", path)
+
+

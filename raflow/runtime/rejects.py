@@ -1,0 +1,111 @@
+"""Records that fail: `on_error` says whether they end the run, are dropped, or are kept in a sink."""
+
+from __future__ import annotations
+
+import json
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from raflow.errors import RecordError
+from raflow.sources import Rejected
+
+DEAD_LETTERS = pa.schema(
+    [
+        ("record", pa.string()),
+        ("error_type", pa.string()),
+        ("error", pa.string()),
+        ("traceback", pa.string()),
+        ("processor", pa.string()),
+        ("attempt", pa.int32()),
+        ("position", pa.string()),
+    ]
+)
+"""Columns of a dead letter: the record as JSON, what happened, where, and where the record came from."""
+
+
+class TooManyErrors(RecordError):
+    """More records failed than `max_errors` allows."""
+
+
+class Rejects:
+    """The failing records of one unit of work; filled by the threads that read and process it.
+
+    Args:
+        processor: Name of the processor.
+        attempt: Of the unit.
+        on_error: The processor's option: "fail", "skip" or a sink.
+        max_errors: Most that may fail; None: any number.
+        locate: Says where the n-th record of the unit came from.
+    """
+
+    def __init__(
+        self,
+        processor: str,
+        attempt: int,
+        *,
+        on_error: object,
+        max_errors: int | None,
+        locate: Callable[[int], str],
+    ) -> None:
+        self.processor = processor
+        self.attempt = attempt
+        self.fail = on_error == "fail"
+        self.keep = not isinstance(on_error, str)
+        self.max_errors = max_errors
+        self.locate = locate
+        self.count = 0
+        self._letters: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def unreadable(self, rejected: Rejected) -> None:
+        """Take a record that the source could not read; raises if the run must not go on."""
+        self._take(rejected.position, rejected.text, rejected.error)
+
+    def record(self, row: int, batch: pa.RecordBatch, error: Exception) -> None:
+        """Take a record that the processor failed on; `batch` holds just that record."""
+        where = self.locate(row)
+        if self.fail:
+            raise error
+        self._take(where, _as_text(batch), error)
+
+    def result(self, what: str, error: Exception) -> None:
+        """Take a result that cannot be written."""
+        self._take("a result", what, error)
+
+    def letters(self) -> pa.RecordBatch | None:
+        """Return and forget the dead letters so far, as a batch; None if there are none."""
+        with self._lock:
+            letters, self._letters = self._letters, []
+        return pa.RecordBatch.from_pylist(letters, schema=DEAD_LETTERS) if letters else None
+
+    def _take(self, position: str, text: str, error: Exception) -> None:
+        if self.fail:
+            raise error
+        with self._lock:
+            self.count += 1
+            if self.keep:
+                self._letters.append(self._letter(position, text, error))
+        if self.max_errors is not None and self.count > self.max_errors:
+            msg = f"{self.count} records failed, max_errors is {self.max_errors}; the last one at {position}: {error}"
+            raise TooManyErrors(msg) from error
+
+    def _letter(self, position: str, text: str, error: Exception) -> dict[str, Any]:
+        trace = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
+        return {
+            "record": text,
+            "error_type": type(error).__name__,
+            "error": str(error),
+            "traceback": trace,
+            "processor": self.processor,
+            "attempt": self.attempt,
+            "position": position,
+        }
+
+
+def _as_text(batch: pa.RecordBatch) -> str:
+    rows = batch.to_pylist()
+    return json.dumps(rows[0] if len(rows) == 1 else rows, default=str, ensure_ascii=False)

@@ -1,0 +1,71 @@
+"""The user's handle of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from raflow.errors import RunFailed
+from raflow.metrics import RunStats, Status
+
+if TYPE_CHECKING:
+    from raflow.runtime.driver import Driver
+
+
+class Run:
+    """One execution of a Flow, from `Flow.run()` or `Flow.start()`.
+
+    Attributes:
+        id: Sorts by time; `resume=` takes it.
+    """
+
+    def __init__(self, driver: Driver, preview: Callable[[], list[dict[str, Any]]] | None = None) -> None:
+        self._driver = driver
+        self._preview = preview
+        self.id = driver.context.run_id
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}: {self.status().value}>"
+
+    def status(self) -> Status:
+        """Return where the run stands."""
+        return self._driver.status
+
+    def stats(self) -> RunStats:
+        """Return what has been done so far; at most half a second old."""
+        return self._driver.stats()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the run has ended, at most so many seconds; returns whether it has.
+
+        Raises:
+            RunFailed: It failed; `__cause__` is the user's error.
+        """
+        if not self._driver.ended.wait(timeout_s):
+            return False
+        self.raise_error()
+        return True
+
+    def drain(self, timeout_s: float | None = None) -> None:
+        """Start nothing new, finish what is under way; returns at once, `wait` tells when it is done.
+
+        Args:
+            timeout_s: Stop what is not finished by then; None: `FlowOptions.drain_timeout_s`.
+        """
+        self._driver.tell("drain", timeout_s)
+
+    def stop(self) -> None:
+        """End now; what is not committed stays invisible, and `resume` does it again."""
+        self._driver.tell("stop")
+
+    def preview(self) -> list[dict[str, Any]]:
+        """Return the results of a dry run (`limit=`); empty for other runs."""
+        return self._preview() if self._preview else []
+
+    def raise_error(self) -> None:
+        """Raise what ended the run, if anything did."""
+        error = self._driver.error
+        if isinstance(error, RunFailed):
+            raise error from error.__cause__
+        if error is not None:
+            raise RunFailed(f"run {self.id} failed: {error}") from error

@@ -1,0 +1,196 @@
+"""Runs user code over batches: calls, retries, and finding the records that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from raflow import convert
+from raflow.plan import Stage
+from raflow.runtime.rejects import Rejects
+
+
+class UserCode:
+    """One instance of a processor. All methods are called on one thread.
+
+    Args:
+        stage: The stage whose processor it is.
+        cancelled: Set when the replica must end; waits between retries stop at once.
+    """
+
+    def __init__(self, stage: Stage, cancelled: threading.Event) -> None:
+        self.stage = stage
+        self.retry = stage.options.retry
+        self.cancelled = cancelled
+        self.instance: Any = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def setup(self) -> None:
+        """Make the instance and call its `setup`."""
+        code = self.stage.code
+        if isinstance(code, type):
+            self.instance = code()
+            self._maybe_call("setup")
+            code = self.instance.process
+        self.call = _returning(code, self._run)
+
+    def teardown(self) -> None:
+        """Call the instance's `teardown`; called once, also after errors."""
+        try:
+            if self.instance is not None:
+                self._maybe_call("teardown")
+        finally:
+            if self.loop is not None:
+                self.loop.close()
+
+    def process(self, batch: pa.RecordBatch, first_row: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+        """Return what user code made of a batch; None if nothing is left.
+
+        Args:
+            batch: Columns as the source delivered them.
+            first_row: Row of the unit at which the batch starts.
+            hint: Output schema agreed so far.
+            rejects: Takes the records that fail.
+        """
+        if self.stage.shape.per_record:
+            return self._records(batch, first_row, hint, rejects)
+        return self._batch(batch, first_row, hint, rejects)
+
+    def _records(self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+        decoded = self.stage.shape.decode(batch)
+        for row, error in decoded.rejected:
+            rejects.record(first + row, batch.slice(row, 1), error)
+
+        def fail(index: int, error: Exception) -> None:
+            row = decoded.rows[index]
+            rejects.record(first + row, batch.slice(row, 1), error)
+
+        call = self._patient(self.call)
+        if inspect.iscoroutinefunction(self._code()):
+            results = self._run(self._gather(decoded.values, fail))
+        else:
+            results = _each(call, decoded.values, fail)
+        encoded = convert.encode(results, hint)
+        for index, error in encoded.rejected:
+            fail(index, error)
+        return encoded.batch
+
+    def _batch(self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+        return self._bisect(batch, first, hint, rejects, self._patient(self._whole))
+
+    def _bisect(
+        self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects, call: Callable[..., Any]
+    ) -> pa.RecordBatch | None:
+        """Halve a failing batch until the failing records stand alone, so that only they are lost."""
+        try:
+            return call(batch, first, hint, rejects)
+        except Exception as error:
+            if rejects.fail or getattr(error, "_raflow_final", False):
+                raise
+            if batch.num_rows <= 1:
+                rejects.record(first, batch, error)
+                return None
+        middle = batch.num_rows // 2
+        halves = [
+            self._bisect(batch.slice(start, rows), first + start, hint, rejects, self._whole)
+            for start, rows in ((0, middle), (middle, batch.num_rows - middle))
+        ]
+        return convert.concat([half for half in halves if half is not None])
+
+    def _whole(self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+        decoded = self.stage.shape.decode(batch)
+        encoded = convert.encode_batch(self.call(decoded.values), hint)
+        for row, error in decoded.rejected:
+            rejects.record(first + row, batch.slice(row, 1), error)
+        for _, error in encoded.rejected:
+            rejects.result(str(error), error)
+        return encoded.batch
+
+    def _patient(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the call with the processor's retries around it."""
+        delays = self.retry.delays()
+        if not delays:
+            return call
+
+        def attempt(*args: Any) -> Any:
+            for delay_s in delays:
+                try:
+                    return call(*args)
+                except Exception:
+                    if self.cancelled.wait(delay_s):
+                        raise
+            return call(*args)
+
+        return attempt
+
+    async def _gather(self, values: Iterable[Any], fail: Callable[[int, Exception], None]) -> list[Any]:
+        code, slots = self._code(), asyncio.Semaphore(self.stage.options.concurrency)
+        delays = [*self.retry.delays(), None]
+
+        async def one(value: Any) -> Any:
+            async with slots:
+                for delay_s in delays:
+                    try:
+                        return await code(value)
+                    except Exception:
+                        if delay_s is None:
+                            raise
+                        await asyncio.sleep(delay_s)
+
+        results = await asyncio.gather(*(one(value) for value in values), return_exceptions=True)
+        for index, result in enumerate(results):
+            if isinstance(result, Exception):
+                fail(index, result)
+                results[index] = None
+            elif isinstance(result, BaseException):
+                raise result
+        return results
+
+    def _code(self) -> Any:
+        return self.stage.code if self.instance is None else self.instance.process
+
+    def _maybe_call(self, name: str) -> None:
+        method = getattr(self.instance, name, None)
+        if method is not None:
+            result = method()
+            if inspect.isawaitable(result):
+                self._run(result)
+
+    def _run(self, awaitable: Any) -> Any:
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+        return self.loop.run_until_complete(awaitable)
+
+
+def _each(call: Callable[[Any], Any], values: Iterable[Any], fail: Callable[[int, Exception], None]) -> list[Any]:
+    """Return a result per value; None where the call failed. `map` keeps the loop out of the interpreter."""
+    results: list[Any] = []
+    calls = map(call, values)
+    while True:
+        try:
+            results.extend(calls)
+        except Exception as error:
+            fail(len(results), error)
+            results.append(None)
+        else:
+            return results
+
+
+def _returning(code: Callable[..., Any], run: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return the code as a function that returns lists where it yields, and values where it awaits."""
+    if inspect.isasyncgenfunction(code):
+
+        async def collect(value: Any) -> list[Any]:
+            return [item async for item in code(value)]
+
+        return lambda value: run(collect(value))
+    if inspect.iscoroutinefunction(code):
+        return lambda value: run(code(value))
+    if inspect.isgeneratorfunction(code):
+        return lambda value: list(code(value))
+    return code

@@ -1,0 +1,88 @@
+"""The one schema of a run: how types widen, and how batches are brought to it.
+
+Nulls widen to any type and integers to floats (and types to their larger kin); anything else that does
+not fit is an error. The driver agrees on the schema; replicas tell it what they met by `SchemaWidened`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from raflow.errors import SchemaError
+
+_FIXED = {b"raflow": b"fixed"}
+
+
+class SchemaWidened(Exception):  # noqa: N818 - a message to the driver, not a failure
+    """A value needs a wider type than the run's schema has so far.
+
+    Attributes:
+        schema: The wider schema; the driver merges it into the run's and has the unit done again.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        super().__init__(schema)
+        self.schema = schema
+
+
+def fix(field: pa.Field) -> pa.Field:
+    """Return the field marked as decided by a record type: it never widens."""
+    return field.with_metadata(_FIXED)
+
+
+def is_fixed(field: pa.Field) -> bool:
+    """Return whether a record type has decided the field's type."""
+    return bool(field.metadata and field.metadata.get(b"raflow") == b"fixed")
+
+
+def merge(schemas: Iterable[pa.Schema], *, what: str = "the run's schema") -> pa.Schema:
+    """Return the narrowest schema that holds all of them; columns keep the order of first sight.
+
+    Raises:
+        SchemaError: A field has types that do not widen to each other; names it and both types.
+    """
+    merged: dict[str, pa.Field] = {}
+    for schema in schemas:
+        for field in schema:
+            known = merged.get(field.name)
+            merged[field.name] = field if known is None else _merge_field(known, field, what)
+    return pa.schema(list(merged.values()))
+
+
+def _merge_field(known: pa.Field, found: pa.Field, what: str) -> pa.Field:
+    if known.type == found.type:
+        return known
+    try:
+        left, right = (pa.schema([pa.field(known.name, field.type)]) for field in (known, found))
+        wide = pa.unify_schemas([left, right], promote_options="permissive").field(0)
+    except pa.ArrowTypeError:
+        msg = f"field {known.name!r} is {found.type} here but {known.type} in {what}"
+        raise SchemaError(msg) from None
+    return known.with_type(wide.type).with_nullable(True)
+
+
+def holds(wide: pa.Schema, narrow: pa.Schema) -> bool:
+    """Return whether every batch of the narrow schema fits the wide one as it is or by widening."""
+    return merge([wide, narrow]).equals(wide)
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch in the given schema: columns in its order, absent ones null, types widened."""
+    if batch.schema.equals(schema):
+        return batch
+    columns = [_column(batch, field) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+    index = batch.schema.get_field_index(field.name)
+    if index < 0:
+        return pa.nulls(batch.num_rows, field.type)
+    column = batch.column(index)
+    if column.type == field.type:
+        return column
+    # Integers widen to floats by decision, also beyond 2**53 where Arrow's safe cast refuses.
+    safe = not (pa.types.is_integer(column.type) and pa.types.is_floating(field.type))
+    return column.cast(field.type, safe=safe)

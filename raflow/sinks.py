@@ -1,0 +1,150 @@
+"""The contract of a sink: where records go.
+
+Writers, in replicas, only prepare; the driver records what was prepared in the run's ledger and then
+commits it, alone. So an attempt that was given up can never publish, and a repeated unit of work never
+doubles rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from typing_extensions import Self
+
+from raflow.credentials import Credentials
+from raflow.sources import Json
+
+
+@dataclass(frozen=True)
+class SinkContext:
+    """What a sink may know about the run."""
+
+    run_id: str
+    """Part of every name that the run writes; sorts by time."""
+    is_dead: Callable[[str], bool] = field(default=lambda _: False, compare=False)
+    """Whether the run with that id has ended or died, so that what it staged may be swept. Driver only."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One staged output, invisible to readers until it is committed."""
+
+    target: str
+    """Where readers will find it, without credentials."""
+    rows: int
+    """Records in it."""
+    bytes: int
+    """Size as stored."""
+    token: Json
+    """What `commit` and `discard` need; plain JSON values, kept in the ledger, no credentials."""
+    payload: bytes | None = field(default=None, repr=False)
+    """A remainder that only `commit` needs (at most a few hundred KiB); not kept in the ledger."""
+
+
+class Sink(ABC):
+    """Where records go.
+
+    An instance is a description: constructing one opens nothing. It is pickled to each replica; the
+    driver keeps the original, on which it calls `start`, `commit`, `discard` and `finish`.
+    """
+
+    local_only: bool = False
+    """True if the data lands in one process only; the Ray engine refuses it."""
+    one_node: bool = False
+    """True if the data lands on one node only (a local path); needs `shared_path=True` on several."""
+
+    def with_credentials(self, credentials: Credentials) -> Self:
+        """Return a sink that uses the Flow's keys where it has none of its own.
+
+        Called once in the driver, before any other method.
+        """
+        del credentials
+        return self
+
+    def start(self, context: SinkContext) -> Json:
+        """Check that the target can be written, and sweep what dead runs have staged there.
+
+        Called in the driver before data moves, once per run, also on resume (see `resume`).
+
+        Returns:
+            What `finish` needs, e.g. the old files to delete; plain JSON values, kept in the ledger.
+
+        Raises:
+            OutputExists: The target holds data and the sink was not told what to do with it.
+            SinkError: The target cannot be written.
+        """
+        del context
+        return None
+
+    def resume(self, context: SinkContext) -> None:
+        """Sweep what the run's earlier processes have staged and not committed.
+
+        Called in the driver instead of `start` when a run is continued.
+        """
+        del context
+
+    @abstractmethod
+    def open(self, context: SinkContext) -> Writer:
+        """Return a writer.
+
+        Called once per replica, in the replica.
+        """
+
+    @abstractmethod
+    def commit(self, parts: Sequence[Part]) -> None:
+        """Publish the parts of one unit of work.
+
+        Called in the driver, after the ledger has recorded them; each part is published whole or not
+        at all. Calls for different units may run at the same time.
+
+        Raises:
+            SinkError: A part could not be published.
+        """
+
+    @abstractmethod
+    def discard(self, parts: Sequence[Part]) -> None:
+        """Remove parts, staged or committed; parts that are gone already are no error.
+
+        Called in the driver: for a unit that is done again, and for attempts that were given up.
+        """
+
+    def finish(self, context: SinkContext, started: Json) -> None:
+        """End a run that succeeded: delete the data that it replaces, remove staging folders.
+
+        Called in the driver once, after the last commit.
+
+        Args:
+            context: The run.
+            started: What `start` returned.
+        """
+        del context, started
+
+
+class Writer(ABC):
+    """Writes the units of work of one replica, one after the other, from one thread."""
+
+    @abstractmethod
+    def begin(self, unit: str, attempt: int) -> None:
+        """Start a unit of work. Nothing of it may become visible before `Sink.commit`."""
+
+    @abstractmethod
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take the next batch of the unit; all batches of a unit have one schema.
+
+        Raises:
+            SinkError: The batch could not be staged (full disk, no permission).
+        """
+
+    @abstractmethod
+    def prepare(self) -> list[Part]:
+        """Finish staging the unit and say what was staged; empty if it had no records."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop what the current unit has staged. Called instead of `prepare`; must not raise."""
+
+    def close(self) -> None:
+        """Release what the writer holds. Called once, at the end of the replica."""

@@ -1,0 +1,40 @@
+"""Shared fixtures: one Ray for the whole run, an engine of each kind, a ledger folder per test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn; the same test must pass on both."""
+    name: str = request.param
+    if name == "ray":
+        request.getfixturevalue("ray_session")
+    return name
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray of our own for the whole run."""
+    from raflow.engines.ray import RayEngine
+
+    RayEngine().start()
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder: Path = tmp_path_factory.mktemp("ledger")
+    monkeypatch.setenv("RAFLOW_LEDGER", str(folder))
+    monkeypatch.delenv("RAFLOW_ENGINE", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)

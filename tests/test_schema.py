@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from raflow.errors import SchemaError
+from raflow.schema import conform, fix, holds, is_fixed, merge
+
+
+def one(kind: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field("x", kind)])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "wide"),
+    [
+        (pa.null(), pa.string(), pa.string()),
+        (pa.int64(), pa.float64(), pa.float64()),
+        (pa.int8(), pa.int64(), pa.int64()),
+        (pa.int64(), pa.float32(), pa.float64()),
+        (pa.list_(pa.null()), pa.list_(pa.int64()), pa.list_(pa.int64())),
+    ],
+)
+def test_nulls_widen_to_any_type_and_integers_to_floats(left: pa.DataType, right: pa.DataType, wide: pa.DataType) -> None:
+    assert merge([one(left), one(right)]).field("x").type == wide
+    assert merge([one(right), one(left)]).field("x").type == wide
+
+
+@pytest.mark.parametrize(("left", "right"), [(pa.string(), pa.int64()), (pa.bool_(), pa.int64()), (pa.date32(), pa.timestamp("us"))])
+def test_anything_else_is_an_error_that_names_the_field_and_both_types(left: pa.DataType, right: pa.DataType) -> None:
+    with pytest.raises(SchemaError, match=f"'x' is {right}.* {left}".replace("[", r"\[")):
+        merge([one(left), one(right)])
+
+
+def test_columns_keep_the_order_of_first_sight_and_absent_ones_are_added() -> None:
+    merged = merge([pa.schema([("b", pa.int64()), ("a", pa.int64())]), pa.schema([("a", pa.int64()), ("c", pa.string())])])
+    assert merged.names == ["b", "a", "c"]
+
+
+def test_a_batch_is_brought_to_the_agreed_schema() -> None:
+    batch = pa.record_batch({"b": [1, 2**60 + 1]})
+    agreed = pa.schema([("a", pa.string()), ("b", pa.float64())])
+    assert conform(batch, agreed).to_pylist() == [{"a": None, "b": 1.0}, {"a": None, "b": float(2**60)}]
+
+
+def test_a_schema_holds_what_is_narrower() -> None:
+    assert holds(one(pa.float64()), one(pa.int64()))
+    assert not holds(one(pa.int64()), one(pa.float64()))
+
+
+def test_a_fixed_field_keeps_its_mark_through_bytes() -> None:
+    schema = pa.schema([fix(pa.field("x", pa.int64())), pa.field("y", pa.int64())])
+    again = pa.ipc.read_schema(pa.py_buffer(schema.serialize()))
+    assert [is_fixed(field) for field in again] == [True, False]
