@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from raflow import __version__
-from raflow.errors import FlowError, RaflowError, RunFailed
+from raflow.errors import FlowError, RaflowError
 from raflow.metrics import Status
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -44,7 +44,7 @@ def run(
     from raflow.loading import load
 
     console = Console(stderr=True, quiet=quiet)
-    with _errors(target):
+    with _errors():
         loaded = load(target)
         folder = working_dir or (str(loaded.folder) if loaded.folder else None)
         by_value = loaded.module if loaded.folder else None
@@ -52,7 +52,7 @@ def run(
             limit=limit, quiet=quiet, working_dir=folder, by_value=by_value, overrides=overrides(settings), **request
         )
         started = start(loaded.flow, asked)
-        watch(started, console)
+        watch(started, console, target)
         started.raise_error()
         _print_preview(started.preview())
     if started.status() is Status.CANCELLED:
@@ -68,12 +68,12 @@ def graph(target: str, form: Any, output: Path | None) -> None:
     from raflow.loading import load
     from raflow.render import render
 
-    with _errors(target):
+    with _errors():
         text = render(load(target).flow.plan().graph(), form)
     if output:
         output.write_text(text, encoding="utf-8")
     else:
-        click.echo(text)
+        click.echo(text, nl=False)
 
 
 def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -99,23 +99,17 @@ def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return found
 
 
-class _errors:  # noqa: N801 - reads as a statement: `with _errors(target):`
+class _errors:  # noqa: N801 - reads as a statement: `with _errors():`
     """Prints an error as the user should see it and exits with its code."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, RunFailed):
-            from raflow.observe.summary import failure
-
-            Console(stderr=True).print(failure(error))
-            sys.exit(FAILED)
         if isinstance(error, RaflowError):
-            click.echo(f"{type(error).__name__}: {error}", err=True)
+            from raflow.observe.summary import failure, show
+
+            show(Console(stderr=True), failure(error))
             sys.exit(USAGE if isinstance(error, FlowError) else FAILED)
         if isinstance(error, KeyboardInterrupt):
             sys.exit(INTERRUPTED)

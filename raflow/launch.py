@@ -20,7 +20,7 @@ from raflow.connectors.memory import MemorySink
 from raflow.errors import EngineError, InvalidOption
 from raflow.flow import Flow
 from raflow.observe.progress import progress_for
-from raflow.observe.summary import summary
+from raflow.observe.summary import show, summary
 from raflow.plan import Plan, Stage, dry
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Engine
@@ -94,13 +94,13 @@ def start(flow: Flow, request: Request) -> Run:
     return Run(driver, preview.records if preview else None)
 
 
-def watch(run: Run, console: Console) -> None:
+def watch(run: Run, console: Console, target: str = "TARGET") -> None:
     """Show a run until it has ended; the first Ctrl-C or SIGTERM drains it, the second stops it."""
     with _signals(run), progress_for(console) as progress:
         while not run._driver.ended.wait(_LOOK_S):
             progress.view(run.stats())
         progress.close(run.stats())
-    console.print(summary(run.stats()))
+    show(console, summary(run.stats(), target))
 
 
 def _plan(flow: Flow, request: Request) -> tuple[Plan, MemorySink | None]:
@@ -158,9 +158,21 @@ def _ends(stage: Stage) -> list[Source | Sink]:
 def _set_level(level: str) -> None:
     log.setLevel(level)
     if not logging.getLogger().handlers and not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to what is `sys.stderr` now: a progress view puts itself in its place."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """Stay with `sys.stderr`."""
 
 
 @contextmanager

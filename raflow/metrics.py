@@ -65,13 +65,15 @@ class StageStats:
     counts: Counts
     """Of committed units plus what is in flight; what a lost replica did is not in it."""
     replicas: int
-    """Replicas alive."""
+    """Replicas that take work; of a stage that has ended, the most that it had."""
     units_done: int
     """Splits committed."""
     units_total: int
     """Splits in all; 0 while they are being listed."""
     replicas_lost: int = 0
     """Replicas that died and were replaced."""
+    elapsed_s: float = 0.0
+    """From the first replica that was asked for to the last commit, or until now."""
 
     @property
     def backlog(self) -> int:

@@ -71,6 +71,9 @@ class Plan:
             nodes += stage_nodes
         return Graph(self.flow_id, tuple(nodes), tuple(edges), tuple(groups))
 
+    def __repr__(self) -> str:
+        return f"<Plan {self.flow_id}: {', '.join(stage.name for stage in self.stages)}>"
+
     def __str__(self) -> str:
         from raflow.render import render
 

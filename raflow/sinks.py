@@ -18,13 +18,18 @@ from raflow.credentials import Credentials
 from raflow.sources import Json
 
 
+def _nobody(run_id: str) -> bool:
+    del run_id
+    return False
+
+
 @dataclass(frozen=True)
 class SinkContext:
     """What a sink may know about the run."""
 
     run_id: str
     """Part of every name that the run writes; sorts by time."""
-    is_dead: Callable[[str], bool] = field(default=lambda _: False, compare=False)
+    is_dead: Callable[[str], bool] = field(default=_nobody, compare=False, repr=False)
     """Whether the run with that id has ended or died, so that what it staged may be swept. Driver only."""
 
 

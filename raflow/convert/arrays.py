@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raflow.convert.columns import children, failing
+from raflow.convert.columns import VALUE_ERRORS, children
 from raflow.convert.fields import ATOMS
 from raflow.convert.plain import PLAIN, Unfit, plain
 from raflow.errors import SchemaError
@@ -19,7 +19,6 @@ from raflow.schema import is_fixed, merge
 _t = pa.types
 _ZONED = pa.timestamp("us", "UTC")
 _NESTED = (list, tuple, dict, np.ndarray)
-_ARROW_ERRORS = (pa.ArrowException, ValueError, TypeError, OverflowError)
 
 Unfits = dict[int, str]
 """What was found instead, for each value that does not fit."""
@@ -98,9 +97,11 @@ def _nested(values: list[Any], kinds: set[type], wanted: pa.DataType) -> tuple[p
         return _typed(values, wanted)
     try:
         array = pa.array(values)
-    except _ARROW_ERRORS:
+    except VALUE_ERRORS:
         return _one_by_one(values, wanted)
-    return (array, {}) if widen(wanted, array.type) else _one_by_one(values, wanted)
+    if _unfits(values, kinds, array.type) or not widen(wanted, array.type):
+        return _one_by_one(values, wanted)
+    return array, {}
 
 
 def _one_by_one(values: list[Any], wanted: pa.DataType) -> tuple[pa.Array, Unfits]:
@@ -109,10 +110,10 @@ def _one_by_one(values: list[Any], wanted: pa.DataType) -> tuple[pa.Array, Unfit
     for index, value in enumerate(values):
         try:
             own = pa.array([value]).type
-        except _ARROW_ERRORS as error:
+        except VALUE_ERRORS as error:
             unfits[index] = str(error)
             continue
-        wider = widen(wanted, own)
+        wider = widen(wanted, own) if fits(value, own) else None
         if wider is None:
             unfits[index] = f"{own} {value!r:.60}"
         else:
@@ -136,9 +137,12 @@ def _typed(values: list[Any], kind: pa.DataType) -> tuple[pa.Array, Unfits]:
     attempt = _floats if _t.is_floating(kind) and int in set(map(type, values)) else pa.array
     try:
         return attempt(values, kind), {}
-    except _ARROW_ERRORS:
-        bad = failing(values, lambda piece: attempt(piece, kind))
-    return None, {index: f"{values[index]!r:.60} ({error})" for index, error in bad.items()}
+    except VALUE_ERRORS as error:
+        if len(values) == 1:
+            return None, {0: f"{values[0]!r:.60} ({error})"}
+    middle = len(values) // 2
+    (_, unfits), (_, others) = _typed(values[:middle], kind), _typed(values[middle:], kind)
+    return None, {**unfits, **{middle + index: found for index, found in others.items()}}
 
 
 def _floats(values: list[Any], kind: pa.DataType) -> pa.Array:

@@ -9,10 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raflow.convert.fields import is_optional
+from raflow.convert.fields import holds_map, is_optional
 from raflow.errors import SchemaError
 
 _t = pa.types
+_UUID = "extension<arrow.uuid>"
+VALUE_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, OverflowError)
+"""What Arrow raises for a value that has no equal on the other side."""
 
 
 def check(columns: pa.Schema, available: pa.Schema) -> pa.Schema:
@@ -48,7 +51,7 @@ def _suggestion(name: str, available: pa.Schema) -> str:
 def reach(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
     """Return the type to cast a column to so that its Python values are the wanted ones.
 
-    `pa.null()` wants anything. Time zones, decimals' digits and large offsets stay as found.
+    `pa.null()` wants anything. Time zones, decimals' digits and kinds of strings stay as found.
 
     Returns:
         The type, or None if the column cannot become what is wanted.
@@ -63,7 +66,9 @@ def reach(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
         return pa.timestamp("us", found.tz)
     if _t.is_null(wanted):
         return _in_microseconds(found)
-    if _t.is_decimal(found) and _t.is_decimal(wanted):
+    if any(alike(found) and alike(wanted) for alike in (_t.is_decimal, _is_string)):
+        return found
+    if str(found) == _UUID and _t.is_string(wanted):
         return found
     return wanted if any(source(found) and target(wanted) for source, target in _CASTS) else None
 
@@ -72,9 +77,13 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(_t.is_integer(kind) or _t.is_floating(kind) or _t.is_decimal(kind))
 
 
+def _is_string(kind: pa.DataType) -> bool:
+    return str(kind) in ("string", "large_string", "string_view")
+
+
 def _is_text(kind: pa.DataType) -> bool:
-    names = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
-    return str(kind) in names or bool(_t.is_fixed_size_binary(kind))
+    binary = str(kind) in ("binary", "large_binary", "binary_view") or _t.is_fixed_size_binary(kind)
+    return bool(binary or _is_string(kind))
 
 
 _CASTS: list[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], bool]]] = [
@@ -166,13 +175,29 @@ def to_list(column: pa.Array) -> list[Any]:
         if not column.null_count:
             return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
         return _with_nulls(column)
-    if _t.is_string(kind) or _t.is_binary(kind):
+    if _is_string(kind) or _t.is_binary(kind):
         return column.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]
     if _t.is_date32(kind) or (_t.is_timestamp(kind) and kind.tz is None and kind.unit == "us"):
         return _dates(column)
-    if _t.is_nested(kind):
-        return column.to_pylist(maps_as_pydicts="strict")  # type: ignore[no-any-return]
-    return column.to_pylist()  # type: ignore[no-any-return]
+    values: list[Any] = column.to_pylist()
+    if str(kind) == _UUID:
+        return [None if value is None else str(value) for value in values]
+    return [_with_dicts(value, kind) for value in values] if holds_map(kind) else values
+
+
+def _with_dicts(value: Any, kind: pa.DataType) -> Any:
+    """Return the value with dicts where Arrow gives a map as a list of pairs."""
+    if value is None or not holds_map(kind):
+        return value
+    if _t.is_struct(kind):
+        return {child.name: _with_dicts(value[child.name], child.type) for child in children(kind)}
+    if not _t.is_map(kind):
+        return [_with_dicts(item, kind.value_type) for item in value]
+    entries = {key: _with_dicts(item, kind.item_type) for key, item in value}
+    if len(entries) < len(value):
+        msg = "the map has a key twice"
+        raise ValueError(msg)
+    return entries
 
 
 def _with_nulls(column: pa.Array) -> list[Any]:
@@ -193,25 +218,16 @@ def _dates(column: pa.Array) -> list[Any]:
     return values
 
 
-def failing(values: Any, attempt: Callable[[Any], Any], first: int = 0) -> dict[int, Exception]:
-    """Return the positions at which an attempt over the values fails, each with its error, by bisection."""
-    try:
-        attempt(values)
-    except Exception as error:
-        if len(values) == 1:
-            return {first: error}
-        middle = len(values) // 2
-        left = failing(values[:middle], attempt, first)
-        return {**left, **failing(values[middle:], attempt, first + middle)}
-    return {}
-
-
 def python_values(column: pa.Array, kind: pa.DataType) -> tuple[list[Any], dict[int, Exception]]:
-    """Return a column's values cast to a type, or else the rows that cannot be, each with its error."""
+    """Return a column's values cast to a type, and by bisection the rows that cannot be, which are None."""
     try:
         return to_list(cast(column, kind)), {}
-    except Exception:
-        bad = failing(column, lambda piece: to_list(cast(piece, kind)))
-        if not bad:
+    except VALUE_ERRORS as error:
+        if len(column) == 0:
             raise
-        return [], bad
+        if len(column) == 1:
+            return [None], {0: error}
+    middle = len(column) // 2
+    left, bad = python_values(column[:middle], kind)
+    right, others = python_values(column[middle:], kind)
+    return left + right, {**bad, **{middle + row: error for row, error in others.items()}}

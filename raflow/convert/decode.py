@@ -49,12 +49,18 @@ def decode_records(kind: Any, batch: pa.RecordBatch) -> Decoded:
     """
     fields = _present(kind, batch.schema)
     lists, bad = _python_columns(kind, fields, batch)
+    rows: Sequence[int] = range(batch.num_rows)
     if bad:
-        return _without(kind, batch, bad)
+        rows = [row for row in rows if row not in bad]
+        lists = [[values[row] for row in rows] for values in lists]
     try:
-        return Decoded(_make(kind, fields, lists, batch.num_rows), range(batch.num_rows), [])
+        return Decoded(_make(kind, fields, lists, len(rows)), rows, sorted(bad.items(), key=_row))
     except Exception:
-        return _one_by_one(kind, lists, fields)
+        return _one_by_one(kind, fields, lists, rows, bad)
+
+
+def _row(reject: tuple[int, Exception]) -> int:
+    return reject[0]
 
 
 def _present(kind: Any, schema: pa.Schema) -> list[Field]:
@@ -81,7 +87,7 @@ def _initial(kind: type) -> tuple[Field, ...]:
 def _python_columns(
     kind: Any, fields: list[Field], batch: pa.RecordBatch
 ) -> tuple[list[list[Any]], dict[int, Exception]]:
-    """Return the fields' columns as lists, and the rows that do not fit; then lists are partial."""
+    """Return the fields' columns as lists, and the rows that do not fit."""
     lists: list[list[Any]] = []
     bad: dict[int, Exception] = {}
     for field in fields:
@@ -106,13 +112,6 @@ def _unfit(kind: Any, field: Field, found: pa.Array, cause: Exception | None) ->
         )
     value = shown(found.to_string(indent=0).strip("[]\n"))
     return RecordError(f"{name} must be {field.value.type}, found {found.type} {value}: {cause}")
-
-
-def _without(kind: Any, batch: pa.RecordBatch, bad: dict[int, Exception]) -> Decoded:
-    good = [row for row in range(batch.num_rows) if row not in bad]
-    rest = decode_records(kind, batch.take(pa.array(good, pa.int64())))
-    rejected = [*bad.items(), *((good[row], error) for row, error in rest.rejected)]
-    return Decoded(rest.values, [good[row] for row in rest.rows], sorted(rejected, key=lambda each: each[0]))
 
 
 def _make(kind: Any, fields: list[Field], lists: list[list[Any]], rows: int) -> list[Any]:
@@ -162,26 +161,23 @@ def _inputs(fields: list[Field], lists: list[list[Any]], rows: int) -> list[dict
     return found
 
 
-def _one_by_one(kind: Any, lists: list[list[Any]], fields: list[Field]) -> Decoded:
-    """Return what a batch gives that has at least one record of which the type makes no value."""
-    every, rows = _initial(kind), len(lists[0]) if lists else 0
+def _one_by_one(
+    kind: Any, fields: list[Field], lists: list[list[Any]], rows: Sequence[int], bad: dict[int, Exception]
+) -> Decoded:
+    """Return the records of a batch in which the record type itself refuses at least one."""
+    every, rejects = _initial(kind), dict(bad)
     values: list[Any] = []
     kept: list[int] = []
-    rejected: list[tuple[int, Exception]] = []
-    columns = _inputs(fields, lists, rows) if issubclass(kind, BaseModel) else _mappings(fields, lists, rows)
-    for row, found in enumerate(columns):
+    is_model = issubclass(kind, BaseModel)
+    found = _inputs(fields, lists, len(rows)) if is_model else _mappings(fields, lists, len(rows))
+    for row, record in zip(rows, found, strict=True):
         try:
-            values.append(
-                kind.model_validate(found)
-                if issubclass(kind, BaseModel)
-                else build.record(kind, every, found)
-            )
+            values.append(kind.model_validate(record) if is_model else build.record(kind, every, record))
             kept.append(row)
         except Exception as error:
-            unfit = RecordError(f"{_reason(kind, error)}; the record: {shown(found)}")
-            unfit.__cause__ = error
-            rejected.append((row, unfit))
-    return Decoded(values, kept, rejected)
+            rejects[row] = RecordError(f"{_reason(kind, error)}; the record: {shown(record)}")
+            rejects[row].__cause__ = error
+    return Decoded(values, kept, sorted(rejects.items(), key=_row))
 
 
 def _reason(kind: type, error: Exception) -> str:

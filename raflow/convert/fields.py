@@ -83,7 +83,7 @@ class Field:
         """Return it as a column of an output; an open type is left to the values."""
         if not self.value.is_open:
             return fix(pa.field(self.column, self.value.type))
-        return pa.field(self.column, self.value.type if _holds_map(self.value.type) else pa.null())
+        return pa.field(self.column, self.value.type if holds_map(self.value.type) else pa.null())
 
 
 def is_optional(field: pa.Field) -> bool:
@@ -258,6 +258,7 @@ def _nested(kind: type, outer: tuple[type, ...]) -> Value:
     return Value(struct, partial(build.record, kind, tuple(fields)), is_open=is_open)
 
 
-def _holds_map(kind: pa.DataType) -> bool:
+def holds_map(kind: pa.DataType) -> bool:
+    """Return whether it is a map or has one inside."""
     inner = [kind.field(index).type for index in range(kind.num_fields)]
-    return pa.types.is_map(kind) or any(map(_holds_map, inner))
+    return pa.types.is_map(kind) or any(map(holds_map, inner))

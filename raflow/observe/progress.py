@@ -291,12 +291,12 @@ def progress_for(
 
     Args:
         console: Where to draw; stderr if not given, so that the output of user code stays apart.
-        quiet: Show nothing.
+        quiet: Show nothing, as with a quiet console.
         clock: Seconds, for rates.
         now: Time of day, for log lines.
     """
     console = console or Console(stderr=True)
-    if quiet:
+    if quiet or console.quiet:
         return Quiet()
     if console.is_jupyter:
         return Notebook(console, clock)

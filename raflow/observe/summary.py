@@ -6,6 +6,7 @@ and no path is cut.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 
 from rich import box
@@ -15,7 +16,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from raflow.errors import RunFailed
+from raflow.errors import RaflowError, RunFailed, TargetError
 from raflow.metrics import RunStats, StageStats, Status
 from raflow.units import count, duration, rate, size
 
@@ -33,20 +34,28 @@ def summary(stats: RunStats, target: str = "TARGET") -> RenderableType:
     return Group(_Stages(stats), Text(), _facts(stats, target))
 
 
-def failure(error: RunFailed) -> RenderableType:
-    """Return the user's traceback, then where it happened, then the message."""
-    place = ", ".join(
-        f"{what} {value}"
-        for what, value in [
-            ("processor", error.processor),
-            ("replica", error.replica),
-            ("split", error.split),
-        ]
-        if value is not None
-    )
-    parts: list[RenderableType] = [_Traceback(error.traceback.rstrip()), Text()] if error.traceback else []
+def failure(error: RaflowError) -> RenderableType:
+    """Return the user's traceback, if there is one, then where it happened, then the message."""
+    place = ", ".join(f"{what} {value}" for what, value in _place(error) if value is not None)
+    trace = _traceback(error)
+    parts: list[RenderableType] = [_Traceback(trace), Text()] if trace else []
     parts += [Text(place, style="bold")] if place else []
     return Group(*parts, Text(str(error), style="bold red"))
+
+
+def _place(error: RaflowError) -> list[tuple[str, str | None]]:
+    if not isinstance(error, RunFailed):
+        return []
+    return [("processor", error.processor), ("replica", error.replica), ("split", error.split)]
+
+
+def _traceback(error: RaflowError) -> str:
+    """Return the traceback of user code: what failed in a run, or while a target was imported."""
+    if isinstance(error, RunFailed):
+        return error.traceback.rstrip()
+    if isinstance(error, TargetError) and error.__cause__:
+        return "".join(traceback.format_exception(error.__cause__)).rstrip()
+    return ""
 
 
 def show(console: Console, renderable: RenderableType) -> None:
@@ -108,8 +117,15 @@ def _measures(stage: StageStats, stats: RunStats) -> dict[str, str]:
         "busy": duration(counts.busy_s),
         "read": size(counts.bytes_in),
         "written": size(counts.bytes_out),
-        "replicas": f"{stage.replicas}" + (f" + {stage.replicas_lost} lost" if stage.replicas_lost else ""),
+        "replicas": _replicas(stage),
     }
+
+
+def _replicas(stage: StageStats) -> str:
+    """Return how many there are and were lost; nothing once they have all been stopped."""
+    alive = [str(stage.replicas)] if stage.replicas or not stage.status.is_final else []
+    lost = [f"{stage.replicas_lost} lost"] if stage.replicas_lost else []
+    return " + ".join([*alive, *lost])
 
 
 def _lines(stages: Sequence[dict[str, str]], frame: box.Box | None) -> Table:

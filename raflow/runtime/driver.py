@@ -173,6 +173,7 @@ class Driver(threading.Thread):
         else:
             pool.members[index].ready = True
             self.stages[name].status = Status.RUNNING
+            self._stats = self._snapshot()
 
     def _on_unit_done(self, name: str, index: int, unit: int, done: Future[Outcome]) -> None:
         stage, member = self.stages[name], self._pool(name).members.get(index)
@@ -227,9 +228,10 @@ class Driver(threading.Thread):
             fits, needs = capacity.fits(stage.stage.options.needs()), stage.stage.options.needs()
             if fits == 0 and not capacity.grows:
                 raise NoCapacity(_no_capacity(stage.stage.name, needs, self.engine.available()))
-            job = Job(stage.stage, stage.columns, self.context, self.log_level, stage.limit)
+            job = Job(stage.stage, stage.columns, SinkContext(self.context.run_id), self.log_level, stage.limit)
             packed = self.engine.pack(Replica, job)
             stage.pool = Pool(stage.stage.name, self.engine, packed, stage.stage.options, self.tell)
+            stage.began = time.monotonic()
         self._grow()
 
     def _grow(self) -> None:
@@ -291,6 +293,7 @@ class Driver(threading.Thread):
         """Replace a lost replica; its units go back to the front of the line."""
         stage, pool = self.stages[name], self._pool(name)
         size = len(pool.members)
+        stage.replicas_lost += 1
         for unit in sorted(pool.remove(index) or {-1}, reverse=True):
             stage.losses[unit] = stage.losses.get(unit, 0) + 1
             if unit >= 0:
@@ -314,7 +317,7 @@ class Driver(threading.Thread):
         waited = time.monotonic() - self.began
         for name, stage in self.stages.items():
             pool = stage.pool
-            if pool and pool.members and not pool.ready and not pool.lost and waited > stage.stage.options.start_timeout_s:
+            if pool and pool.members and not pool.ready and not stage.replicas_lost and waited > stage.stage.options.start_timeout_s:
                 free = self.engine.available()
                 needs = stage.stage.options.needs()
                 if any(free.get(key, 0.0) < amount for key, amount in needs.items()):
@@ -327,8 +330,10 @@ class Driver(threading.Thread):
 
     def _teardown(self, stage: StageRun) -> None:
         pool, stage.pool = stage.pool, None
+        stage.ended = time.monotonic()
         if pool is None:
             return
+        stage.most_replicas = max(stage.most_replicas, len(pool.ready))
         answers = pool.teardown()
         wait(answers, timeout=_TEARDOWN_S)
         failures = [one.result() for one in answers if one.done() and one.exception() is None]

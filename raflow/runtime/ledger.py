@@ -254,7 +254,8 @@ def _is_local(fs: Any) -> bool:
 
 
 def _write_durably(path: str, data: bytes) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # Private: the tokens of staged uploads let their holder finish them.
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     with open(f"{path}.tmp", "wb") as file:
         file.write(data)
         file.flush()

@@ -44,7 +44,6 @@ class Pool:
     def __init__(self, stage: str, engine: Engine, packed: Any, needs: Resources, tell: Tell) -> None:
         self.stage = stage
         self.members: dict[int, Member] = {}
-        self.lost = 0
         self._engine = engine
         self._packed = packed
         self._needs = needs
@@ -88,7 +87,6 @@ class Pool:
     def remove(self, index: int) -> set[int]:
         """Forget a replica that is lost; returns the units it had."""
         member = self.members.pop(index)
-        self.lost += 1
         member.handle.kill()
         return member.units
 

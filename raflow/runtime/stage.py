@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -55,6 +56,8 @@ class StageRun:
         self.losses: dict[int, int] = {}
         self.status = Status.PENDING
         self.pool: Pool | None = None
+        self.began = self.ended = 0.0
+        self.most_replicas = self.replicas_lost = 0
 
     @property
     def is_done(self) -> bool:
@@ -83,7 +86,7 @@ class StageRun:
         attempt = (known.attempt if known else 0) + 1
         self.units[unit] = replace(known, attempt=attempt) if known else UnitRecord(attempt)
         columns = pack_schema(self.columns) or b""
-        return Order(f"{self.stage.name}-{unit:05d}", attempt, self.splits[unit], columns, pack_schema(self.agreed))
+        return Order(f"{self.stage.name}.{unit:05d}", attempt, self.splits[unit], columns, pack_schema(self.agreed))
 
     def widen_input(self, schema: pa.Schema) -> None:
         """Take a wider input schema; units that are done saw values that fit the narrower one."""
@@ -142,15 +145,17 @@ class StageRun:
 
     def stats(self) -> StageStats:
         """Return what has been done so far."""
-        pool = self.pool
+        replicas = len(self.pool.ready) if self.pool else self.most_replicas
+        self.most_replicas = max(self.most_replicas, replicas)
         return StageStats(
             name=self.stage.name,
             status=self.status,
             counts=self.counts(),
-            replicas=len(pool.ready) if pool else 0,
+            replicas=replicas,
             units_done=len(self.done),
             units_total=len(self.splits),
-            replicas_lost=pool.lost if pool else 0,
+            replicas_lost=self.replicas_lost,
+            elapsed_s=(self.ended or time.monotonic()) - self.began if self.began else 0.0,
         )
 
 

@@ -431,3 +431,34 @@ def test_shapes_and_errors_survive_pickling() -> None:
     shape = pickle.loads(pickle.dumps(shape_of(Trip)))
     result = shape.decode(pa.record_batch({"zone": [None], "fare": [1.0]}))
     assert "zone" in str(pickle.loads(pickle.dumps(result.rejected[0][1])))
+
+
+def test_a_map_with_a_key_twice_is_rejected() -> None:
+    @dataclass
+    class Row:
+        counts: dict[str, int]
+
+    maps = pa.array([[("a", 1)], [("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
+    values, errors = rejected(Row, pa.record_batch({"counts": maps}))
+    assert values == [Row({"a": 1})]
+    assert "a key twice" in errors[1]
+
+
+def test_maps_inside_of_lists_and_structs_are_dicts() -> None:
+    kind = pa.list_(pa.struct([("m", pa.map_(pa.string(), pa.int64()))]))
+    batch = pa.record_batch({"x": pa.array([[{"m": [("a", 1)]}, {"m": None}], None], kind)})
+    assert decoded(dict, batch) == [{"x": [{"m": {"a": 1}}, {"m": None}]}, {"x": None}]
+
+
+@pytest.mark.skipif(not hasattr(pa, "uuid"), reason="this pyarrow has no type for UUIDs")
+def test_a_uuid_column_is_text_or_uuids() -> None:
+    @dataclass
+    class Row:
+        key: UUID
+        text: str
+
+    key = UUID("12345678123456781234567812345678")
+    column = pa.array([key.bytes], pa.uuid())
+    batch = pa.record_batch({"key": column, "text": column})
+    assert decoded(Row, batch) == [Row(key, str(key))]
+    assert decoded(dict, batch)[0]["key"] == str(key)

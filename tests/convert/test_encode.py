@@ -178,6 +178,9 @@ def test_a_result_that_is_no_record_is_rejected(result: Any) -> None:
         ([1, [1]], {1}),
         ([[1], 1], {1}),
         ([None, Decimal(1), 1.5], {2}),
+        ([["a"], ["a", b"b"]], {1}),
+        ([[1], [1, True]], {1}),
+        ([{"a": [1]}, {"a": [1, "x"]}], {1}),
     ],
 )
 def test_the_first_value_decides_the_kind_and_others_are_rejected(values: list[Any], bad: set[int]) -> None:
@@ -222,6 +225,18 @@ def test_a_fixed_type_never_widens() -> None:
     encoded = encode([{"v": 1}, {"v": 2.0}, {"v": 2.5}], pa.schema([fix(pa.field("v", pa.int64()))]))
     assert encoded.batch == pa.record_batch({"v": [1, 2]})
     assert errors(encoded).keys() == {2}
+
+
+def test_a_fixed_type_holds_all_the_way_down() -> None:
+    hint = pa.schema([fix(pa.field("v", pa.list_(pa.struct([("a", pa.list_(pa.int64()))]))))])
+    good, bad = (
+        [{"a": [1, 2]}, {"a": None}],
+        [[{"a": [1.5]}], [{"a": [True]}], [{"b": 1}], [1], {"a": [1]}, 1],
+    )
+    encoded = encode([{"v": good}, *({"v": each} for each in bad)], hint)
+    assert encoded.batch is not None
+    assert encoded.batch.column("v").to_pylist() == [good]
+    assert errors(encoded).keys() == set(range(1, len(bad) + 1))
 
 
 def test_aware_datetimes_are_stored_in_utc() -> None:

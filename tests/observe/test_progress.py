@@ -9,7 +9,15 @@ from nbclient import NotebookClient
 from rich.console import Console
 
 from raflow.metrics import Counts, RunStats, StageStats, Status
-from raflow.observe.progress import Rates, footer, live_table, plain_lines, progress_for, screen_columns
+from raflow.observe.progress import (
+    Quiet,
+    Rates,
+    footer,
+    live_table,
+    plain_lines,
+    progress_for,
+    screen_columns,
+)
 
 NOON = datetime(2025, 1, 1, 12, 0, 5)
 
@@ -160,6 +168,7 @@ def test_in_a_terminal_the_table_is_drawn_over_and_vanishes_with_the_cursor_show
 
 def test_quiet_shows_nothing() -> None:
     console = screen(80)
+    assert isinstance(progress_for(Console(quiet=True, force_jupyter=True)), Quiet)
     with progress_for(console, quiet=True) as progress:
         progress.view(run(stage()))
     assert isinstance(console.file, io.StringIO)

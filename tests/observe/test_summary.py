@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from raflow.errors import RunFailed
+from raflow.errors import RunFailed, TargetError
 from raflow.metrics import Counts, RunStats, StageStats, Status
 from raflow.observe.summary import failure, measures, show, summary
 
@@ -46,6 +47,7 @@ def test_measures_leave_out_what_no_stage_has() -> None:
             "replicas": "2",
         }
     ]
+    assert "replicas" not in measures(run(replace(stage("a"), replicas=0)))[0]
     skipping, losing = measures(run(stage("a", skipped=7), stage("b", done=39, lost=1), status=Status.FAILED))
     assert (skipping["skipped"], losing["skipped"]) == ("7", "")
     assert (losing["splits"], losing["replicas"]) == ("39 of 40", "2 + 1 lost")
@@ -115,3 +117,10 @@ def test_a_failure_shows_the_users_traceback_then_the_place_then_the_message(ter
 
 def test_a_failure_outside_of_user_code_is_just_its_message() -> None:
     assert printed(failure(RunFailed("no room " + PATH)), 80, terminal=False) == f"no room {PATH}\n"
+
+
+def test_a_target_that_cannot_be_imported_shows_the_users_traceback() -> None:
+    error = TargetError("flow.py, line 2: ValueError: no")
+    error.__cause__ = ValueError("no")
+    lines = printed(failure(error), 80, terminal=False).splitlines()
+    assert lines == ["ValueError: no", "", "flow.py, line 2: ValueError: no"]

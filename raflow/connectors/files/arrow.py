@@ -118,9 +118,9 @@ def _options(schema: pa.Schema, columns: pa.Schema | None) -> pyarrow.ipc.IpcRea
 
 
 def _batches(file: DataFile, count: int | None) -> Iterator[Piece]:
-    if count is None:
-        yield Piece(file, 0, None, file.size)
+    if not count:
+        yield Piece(file, 0, count, file.size)
         return
-    bounds = [file.size * n // count for n in range(count + 1)] if count else []
+    bounds = [file.size * n // count for n in range(count + 1)]
     for index in range(count):
         yield Piece(file, index, index + 1, bounds[index + 1] - bounds[index])

@@ -15,6 +15,7 @@ from raflow.connectors.files.documents import Document
 from raflow.connectors.files.files import Path
 from raflow.connectors.files.formats import CsvFormat
 from raflow.connectors.files.inference import Declared, declared
+from raflow.connectors.files.lines import Quotes
 from raflow.connectors.files.misfits import Parser
 from raflow.connectors.files.text import TextFiles, encoding_name
 from raflow.errors import InvalidOption, SchemaError, SourceError
@@ -51,6 +52,11 @@ class _Dialect:
             escape_char=self.escape_char or False,
             newlines_in_values=self.newlines_in_values,
         )
+
+    def quotes(self) -> Quotes | None:
+        if not (self.newlines_in_values and self.quote_char):
+            return None
+        return Quotes(self.quote_char.encode(), self.escape_char.encode() if self.escape_char else None)
 
     def first_row(self, record: bytes) -> list[str]:
         if not record:
@@ -122,7 +128,7 @@ class CsvFiles(TextFiles):
         self._all_is_text = True
         self._encoding = encoding_name(encoding)
         self._dialect = _Dialect(delimiter, quote_char, escape_char, newlines_in_values, tuple(null_values))
-        self._quote = quote_char.encode() if newlines_in_values and quote_char else None
+        self._quotes = self._dialect.quotes()
         self._header = header
         self._column_names = None if column_names is None else list(column_names)
         self._skip_rows = skip_rows
@@ -132,7 +138,7 @@ class CsvFiles(TextFiles):
             names = self._column_names or self._numbered(document)
             return (_CsvParser(names, self._dialect) if names else None), self._skip(stream)
         skipped = self._skip(stream)
-        header, header_bytes = _first_record(stream, self._quote)
+        header, header_bytes = _first_record(stream, self._quotes)
         if not header:
             return None, 0
         names = self._column_names or self._names(header, document.shown)
@@ -152,7 +158,7 @@ class CsvFiles(TextFiles):
     def _numbered(self, document: Document) -> list[str]:
         with closing(self._opened(document)[0]) as stream:
             self._skip(stream)
-            first, _ = _first_record(stream, self._quote)
+            first, _ = _first_record(stream, self._quotes)
         return [f"f{index}" for index, _ in enumerate(self._dialect.first_row(self._as_utf8(first)))]
 
 
@@ -213,14 +219,14 @@ class _CsvParser:
         )
 
 
-def _first_record(stream: BufferedReader, quote: bytes | None) -> tuple[bytes, int]:
+def _first_record(stream: BufferedReader, quotes: Quotes | None) -> tuple[bytes, int]:
     """Return the first record that is no empty line, and the bytes up to its end."""
     taken = 0
     while line := stream.readline():
         taken += len(line)
         if line.strip(b"\r\n"):
             break
-    while line and quote is not None and line.count(quote) % 2 and (more := stream.readline()):
+    while quotes is not None and quotes.are_open(line) and (more := stream.readline()):
         line, taken = line + more, taken + len(more)
     return line, taken
 

@@ -7,7 +7,8 @@ import lzma
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -44,33 +45,41 @@ def documents(location: Location, path: str, encoding: str | None = None) -> Ite
     """
     shown = show(location, path)
     if not path.endswith(".zip"):
-        yield Document(shown, lambda: _buffered(_unpacked(location.open(path), path), encoding))
+        yield Document(shown, partial(_open_file, location, path, encoding))
         return
     with location.open(path) as file, zipfile.ZipFile(file) as archive:
         members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
     for member in members:
         if not any(name.startswith((".", "__MACOSX")) for name in member.split("/")):
-            yield Document(f"{shown}/{member}", _member_opener(location, path, member, encoding))
+            yield Document(f"{shown}/{member}", partial(_open_member, location, path, member, encoding))
 
 
-def _member_opener(
-    location: Location, path: str, member: str, encoding: str | None
-) -> Callable[[], io.BufferedReader]:
-    def opened() -> io.BufferedReader:
-        # The archive object keeps the file open as long as the member is read.
-        return _buffered(zipfile.ZipFile(location.open(path)).open(member), encoding)
+class _Stream(io.BufferedReader):
+    """Closes the files below it as well."""
 
-    return opened
+    def __init__(self, opened: list[Any], encoding: str | None) -> None:
+        if encoding is not None:
+            opened.append(pa.transcoding_input_stream(pa.PythonFile(opened[-1], mode="r"), encoding, "utf8"))
+        super().__init__(opened[-1], _BUFFER_BYTES)
+        self._opened = opened
+
+    def close(self) -> None:
+        super().close()
+        for file in reversed(self._opened):
+            file.close()
 
 
-def _unpacked(file: BinaryIO, path: str) -> Any:
-    if path.endswith(".xz"):
-        return lzma.open(file)
+def _open_file(location: Location, path: str, encoding: str | None) -> io.BufferedReader:
+    opened: list[Any] = [location.open(path)]
     codec = next((codec for suffix, codec in _CODECS.items() if path.endswith(suffix)), None)
-    return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec) if codec else file
+    if path.endswith(".xz"):
+        opened.append(lzma.open(opened[0]))  # noqa: SIM115 - the stream closes it
+    elif codec:
+        opened.append(pa.CompressedInputStream(pa.PythonFile(opened[0], mode="r"), codec))
+    return _Stream(opened, encoding)
 
 
-def _buffered(file: Any, encoding: str | None) -> io.BufferedReader:
-    if encoding is not None:
-        file = pa.transcoding_input_stream(pa.PythonFile(file, mode="r"), encoding, "utf8")
-    return io.BufferedReader(file, _BUFFER_BYTES)
+def _open_member(location: Location, path: str, member: str, encoding: str | None) -> io.BufferedReader:
+    file = location.open(path)
+    archive = zipfile.ZipFile(file)
+    return _Stream([file, archive, archive.open(member)], encoding)

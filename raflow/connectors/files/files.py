@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -79,13 +79,10 @@ class Files(Source, Sink):
     # reading
 
     def schema(self) -> pa.Schema:
-        """Return the columns of all files, then those that `key=value` folders add."""
+        """Return the columns of all files, then those that `key=value` folders say, which win."""
         files = list_files(self._locations)
-        found = self._file_schema(files)
-        added = [
-            field for field in partition_schema(file.path for file in files) if field.name not in found.names
-        ]
-        return pa.schema([*found, *added])
+        said = partition_schema(file.path for file in files)
+        return pa.schema([*without(self._file_schema(files), said.names), *said])
 
     def splits(self) -> list[Split]:
         """Return the pieces of all files, small files packed together."""
@@ -99,10 +96,10 @@ class Files(Source, Sink):
         """Yield the records of a split; only the wanted columns are decoded."""
         for root, path, start, stop, *_ in split.payload:
             location = self._locations[root]
-            shown = show(location, path)
-            with foreign_errors(f"reading {shown}", SourceError):
-                for batch in self._read(location, path, start, stop, columns, reject):
-                    yield from _sized(_delivered(batch, columns, path))
+            said = partition_values(path)
+            with foreign_errors(f"reading {show(location, path)}", SourceError):
+                for batch in self._read(location, path, start, stop, without(columns, said), reject):
+                    yield from _sized(_delivered(batch, columns, said))
 
     def locate(self, split: Split, row: int) -> str:
         """Return the file and position of a record that was read."""
@@ -163,16 +160,22 @@ class Files(Source, Sink):
         self._sink.finish(context, started)
 
 
-def _delivered(batch: pa.RecordBatch, columns: pa.Schema, path: str) -> pa.RecordBatch:
+def without(columns: pa.Schema, names: Collection[str]) -> pa.Schema:
+    """Return the columns but those with the given names."""
+    return pa.schema([field for field in columns if field.name not in names])
+
+
+def _delivered(batch: pa.RecordBatch, columns: pa.Schema, said: Mapping[str, str | None]) -> pa.RecordBatch:
     """Return the batch with what the folders' names say, in the types that are wanted."""
     if not columns.names:
         return rows_only(batch.num_rows)
-    for name, value in partition_values(path).items():
-        if name in columns.names and name not in batch.schema.names:
-            constant = pa.repeat(pa.scalar(value, pa.string()), batch.num_rows).cast(columns.field(name).type)
-            fields = [*batch.schema, pa.field(name, constant.type)]
-            batch = pa.RecordBatch.from_arrays([*batch.columns, constant], schema=pa.schema(fields))
-    return conform(batch, columns)
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+    for name in said.keys() & columns.names:
+        constant = pa.scalar(said[name], pa.string()).cast(columns.field(name).type)
+        arrays[name] = pa.repeat(constant, batch.num_rows)
+    if not arrays:
+        arrays[columns.names[0]] = pa.nulls(batch.num_rows)
+    return conform(pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays)), columns)
 
 
 def rows_only(rows: int) -> pa.RecordBatch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -119,31 +119,20 @@ def _only_valid(array: pa.Array, text: pa.Array) -> pa.Array:
     return pc.if_else(array.is_valid(), text, pa.scalar(None, _TEXT))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, _is_string_view))
+def _any_of(*checks: Callable[[pa.DataType], bool]) -> Callable[[pa.DataType], bool]:
+    return lambda kind: any(check(kind) for check in checks)
 
 
-def _is_string_view(kind: pa.DataType) -> bool:
-    return bool(kind == pa.string_view())
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-
-
+_t = pa.types
 _CONVERSIONS = [
-    (lambda kind: pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind), _plain),
-    (pa.types.is_floating, _floats),
-    (_is_text, _escaped),
-    (pa.types.is_timestamp, _timestamps),
-    (lambda kind: pa.types.is_date(kind) or pa.types.is_time(kind) or pa.types.is_decimal(kind), _quoted),
-    (_is_binary, _base64),
-    (pa.types.is_duration, _seconds),
-    (pa.types.is_struct, _structs),
-    (pa.types.is_map, _maps),
-    (_is_list, _lists),
+    (_any_of(_t.is_null, _t.is_boolean, _t.is_integer), _plain),
+    (_t.is_floating, _floats),
+    (_any_of(_t.is_string, _t.is_large_string, _t.is_string_view), _escaped),
+    (_t.is_timestamp, _timestamps),
+    (_any_of(_t.is_date, _t.is_time, _t.is_decimal), _quoted),
+    (_any_of(_t.is_binary, _t.is_large_binary, _t.is_fixed_size_binary), _base64),
+    (_t.is_duration, _seconds),
+    (_t.is_struct, _structs),
+    (_t.is_map, _maps),
+    (_any_of(_t.is_list, _t.is_large_list, _t.is_fixed_size_list), _lists),
 ]

@@ -5,6 +5,7 @@ What a line holds is up to the formats; where the bytes come from is in `documen
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BufferedReader
@@ -21,12 +22,36 @@ def cut_at_newline(text: bytes) -> int:
     return text.rfind(b"\n") + 1
 
 
-def records(text: bytes, quote: bytes | None = None) -> list[tuple[int, bytes]]:
+@dataclass(frozen=True)
+class Quotes:
+    """The quotes inside of which a newline does not end a record."""
+
+    quote: bytes
+    escape: bytes | None = None
+
+    def are_open(self, text: bytes) -> bool:
+        """Return whether the text, which begins outside of quotes, ends inside of them."""
+        if self.escape is not None:
+            text = re.sub(re.escape(self.escape) + b".", b"", text, flags=re.DOTALL)
+        return text.count(self.quote) % 2 == 1
+
+    def cut(self, text: bytes) -> int:
+        """Return the length of the whole records."""
+        end = cut_at_newline(text)
+        is_open = self.are_open(text[:end])
+        while end and is_open:
+            before = text.rfind(b"\n", 0, end - 1) + 1
+            is_open ^= self.are_open(text[before:end])
+            end = before
+        return end
+
+
+def records(text: bytes, quotes: Quotes | None = None) -> list[tuple[int, bytes]]:
     """Return the records of a block, without empty lines, each with the number of lines before it.
 
     Args:
         text: Whole records.
-        quote: The quote inside of which newlines belong to values, if they may.
+        quotes: Inside of which newlines belong to values, if they may.
     """
     found: list[tuple[int, bytes]] = []
     is_open = False
@@ -38,23 +63,8 @@ def records(text: bytes, quote: bytes | None = None) -> list[tuple[int, bytes]]:
             found.append((number, line))
         else:
             continue
-        is_open ^= quote is not None and line.count(quote) % 2 == 1
+        is_open ^= quotes is not None and quotes.are_open(line)
     return found
-
-
-def cut_outside_quotes(quote: bytes) -> Cut:
-    """Return how to cut where a newline inside of quotes does not end a record."""
-
-    def cut(text: bytes) -> int:
-        end = text.rfind(b"\n") + 1
-        odd = text.count(quote, 0, end) % 2
-        while end and odd:
-            before = text.rfind(b"\n", 0, end - 1) + 1
-            odd = (odd + text.count(quote, before, end)) % 2
-            end = before
-        return end
-
-    return cut
 
 
 def blocks(

@@ -73,14 +73,35 @@ def show(location: Location, path: str) -> str:
 def _list_one(root: int, location: Location) -> list[DataFile]:
     with foreign_errors(f"reading {location.shown}", SourceError):
         location.fs.invalidate_cache()
-        if is_glob(location.path) and not (location.is_local and location.fs.isfile(location.path)):
-            found, missing = _match(location), f"no file matches {location.shown}"
-        else:
-            found, missing = _below(location, location.fs.info(location.path)), f"no file in {location.shown}"
+        found = _found(location)
+        return [_data_file(root, location, path, info) for path, info in sorted(found.items())]
+
+
+def _found(location: Location) -> dict[str, Any]:
+    is_pattern = is_glob(location.path) and not (location.is_local and location.fs.isfile(location.path))
+    try:
+        found = _match(location) if is_pattern else _below(location, location.fs.info(location.path))
+    except FileNotFoundError:
+        _require_bucket(location)
+        raise
     if not found:
-        msg = f"{missing}; check the path (names that start with . or _ are left out)"
+        _require_bucket(location)
+        missing = "no file matches" if is_pattern else "no file in"
+        msg = f"{missing} {location.shown}; check the path (names that start with . or _ are left out)"
         raise SourceError(msg)
-    return [_data_file(root, location, path, info) for path, info in sorted(found.items())]
+    return found
+
+
+def _require_bucket(location: Location) -> None:
+    """Raise if there is no such bucket, which object stores do not always tell from a missing file."""
+    bucket = location.path.partition("/")[0]
+    if location.protocol not in BUCKET_PROTOCOLS or is_glob(bucket):
+        return
+    try:
+        location.fs.info(bucket)
+    except FileNotFoundError as exc:
+        msg = f"reading {location.shown}: the bucket {bucket!r} does not exist; check its name"
+        raise SourceError(msg) from exc
 
 
 def is_glob(path: str) -> bool:
@@ -92,18 +113,10 @@ def _match(location: Location) -> dict[str, Any]:
     fixed = location.path.partition(re.findall(r"[*?\[]", location.path)[0])[0].rpartition("/")[0]
     found = location.fs.glob(location.path, detail=True)
     files = _visible(found, fixed)
-    if files or not found:
-        return files or _require_bucket(location)
+    if files:
+        return files
     folders = (info for info in found.values() if info["type"] == "directory")
     return {path: info for folder in folders for path, info in _below(location, folder).items()}
-
-
-def _require_bucket(location: Location) -> dict[str, Any]:
-    """Raise if a glob found nothing because there is no such bucket, which object stores do not say."""
-    bucket = location.path.partition("/")[0]
-    if location.protocol in BUCKET_PROTOCOLS and not is_glob(bucket):
-        location.fs.ls(bucket)
-    return {}
 
 
 def _below(location: Location, info: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from traceback import walk_tb
 from typing import Any, BinaryIO
 
 import fsspec
@@ -26,7 +27,7 @@ from raflow.credentials import Credentials, redact
 from raflow.errors import ConnectorError, InvalidOption, MissingExtra, RaflowError
 
 _BROKEN = (pa.ArrowException, UnicodeError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-_FOREIGN_PACKAGES = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests"}
+_FOREIGN_PACKAGES = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests"}
 BUCKET_PROTOCOLS = {"s3", "s3a", "gs", "gcs"}
 """Object stores: the first part of a path names a bucket."""
 
@@ -171,8 +172,9 @@ def foreign_errors(what: str, error: type[ConnectorError]) -> Iterator[None]:
 def _is_foreign(exc: Exception) -> bool:
     if isinstance(exc, RaflowError):
         return False
-    package = type(exc).__module__.partition(".")[0]
-    return isinstance(exc, (OSError, *_BROKEN)) or package in _FOREIGN_PACKAGES
+    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(exc.__traceback__)]
+    packages = {name.partition(".")[0] for name in (type(exc).__module__, *raised_in[-1:])}
+    return isinstance(exc, (OSError, *_BROKEN)) or not packages.isdisjoint(_FOREIGN_PACKAGES)
 
 
 def _explain(exc: Exception) -> str:

@@ -123,6 +123,9 @@ def _stored_bytes(group: pq.RowGroupMetaData) -> int:
 
 
 def _row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Piece]:
+    if not footer.num_row_groups:
+        # It has no records, but resume must know that it was there.
+        yield Piece(file, 0, 0, 0, 0, 0)
     first_row = 0
     for index in range(footer.num_row_groups):
         group = footer.row_group(index)

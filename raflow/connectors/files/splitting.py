@@ -61,13 +61,16 @@ def byte_ranges(files: Sequence[DataFile]) -> Iterator[Piece]:
 
 
 def pack(pieces: Sequence[Piece], unit: str) -> list[Split]:
-    """Return splits of at most the target size, unless one piece is larger.
+    """Return splits of about a sixteenth of the input, at most 96 MiB, unless one piece is larger.
+
+    Whole pieces may be small: a costly function over a few small files should still use every replica.
 
     Args:
         pieces: In the order of the input.
         unit: What `start` and `stop` count, for names: `bytes`, `row groups` or `batches`.
     """
-    target = target_bytes(sum(piece.cost for piece in pieces))
+    total = sum(piece.bytes for piece in pieces) + _OPEN_BYTES * len({piece.file for piece in pieces})
+    target = min(total // _PIECES, _MAX_BYTES)
     return [_split(group, unit) for group in _grouped(pieces, target)]
 
 
@@ -104,6 +107,6 @@ def _split(group: Sequence[Piece], unit: str) -> Split:
 
 def _name(group: Sequence[Piece], unit: str) -> str:
     first = group[0]
-    last = "" if first.stop is None else f" {unit} {first.start}-{first.stop - 1}"
+    last = f" {unit} {first.start}-{first.stop - 1}" if first.stop else ""
     more = f" and {len(group) - 1} more files" if len(group) > 1 else ""
     return f"{first.file.shown}{last}{more}"

@@ -21,9 +21,9 @@ from raflow.connectors.files.inference import agree, with_declared
 from raflow.connectors.files.lines import (
     BLOCK_BYTES,
     LineNumbers,
+    Quotes,
     blocks,
     cut_at_newline,
-    cut_outside_quotes,
     records,
 )
 from raflow.connectors.files.listing import THREADS, DataFile
@@ -49,8 +49,8 @@ class TextFiles(Files):
     _all_is_text: bool
     """Whether a column of mixed types can be read as strings."""
     _encoding: str = _UTF8
-    _quote: bytes | None = None
-    """The quote inside of which newlines belong to values, if they may."""
+    _quotes: Quotes | None = None
+    """Inside of which newlines belong to values, if they may."""
 
     def typed_by_record(self) -> bool:
         """Whether the record type may decide column types: it may."""
@@ -69,7 +69,7 @@ class TextFiles(Files):
         ]
 
     def _can_cut(self, path: str) -> bool:
-        return not is_packed(path) and self._quote is None and keeps_ascii(self._encoding)
+        return not is_packed(path) and self._quotes is None and keeps_ascii(self._encoding)
 
     def _documents(self, location: Location, path: str) -> Iterator[Document]:
         return documents(location, path, None if keeps_ascii(self._encoding) else self._encoding)
@@ -102,7 +102,7 @@ class TextFiles(Files):
             try:
                 return [parser.infer(text)]
             except UNFIT:
-                return sift([record for _, record in records(text, self._quote)], parser.infer)[0]
+                return sift([record for _, record in records(text, self._quotes)], parser.infer)[0]
         return []
 
     # records
@@ -117,7 +117,7 @@ class TextFiles(Files):
                         tables = [parser.parse(text, columns)]
                     except UNFIT:
                         line = numbers.at(position)
-                        found = [(line + n, record) for n, record in records(text, self._quote)]
+                        found = [(line + n, record) for n, record in records(text, self._quotes)]
                         tables = salvage(found, document.shown, parser, columns, reject)
                     for table in tables:
                         yield from table.to_batches()
@@ -126,7 +126,7 @@ class TextFiles(Files):
         self, document: Document, start: int, stop: int | None, *, size: int = BLOCK_BYTES
     ) -> Iterator[tuple[Parser, int, bytes]]:
         """Yield blocks of whole records as UTF-8, with what parses them and their position."""
-        cut = cut_at_newline if self._quote is None else cut_outside_quotes(self._quote)
+        cut = self._quotes.cut if self._quotes else cut_at_newline
         stream, bom_bytes = self._opened(document)
         with closing(stream):
             parser, header_bytes = self._parser(document, stream)

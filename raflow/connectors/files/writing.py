@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -33,6 +33,8 @@ MAX_OPEN_FILES = 128
 MAX_HELD_BYTES = 192 << 20
 """Bytes that one writer keeps in memory; above it the largest file is encoded and, if need be, finished."""
 _PUBLISHERS = 16
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -116,30 +118,35 @@ class FolderSink(Sink):
     def commit(self, parts: Sequence[Part]) -> None:
         """Publish files."""
         staging = self._staging
-        self._each(parts, "publishing", lambda part: staging.commit(part.token, part.payload))
+
+        def publish(part: Part) -> None:
+            with foreign_errors(f"publishing {part.target}", SinkError):
+                staging.commit(part.token, part.payload)
+
+        self._each(parts, publish)
 
     def discard(self, parts: Sequence[Part]) -> None:
         """Remove files, staged or published."""
         staging = self._staging
-        self._each(parts, "removing", lambda part: staging.discard(part.token))
 
-    def _each(self, parts: Sequence[Part], what: str, act: Callable[[Part], None]) -> None:
-        def one(part: Part) -> None:
-            with foreign_errors(f"{what} {part.target}", SinkError):
-                act(part)
+        def remove(part: Part) -> None:
+            with foreign_errors(f"removing {part.target}", SinkError):
+                staging.discard(part.token)
 
-        if len(parts) < 2 or self.location.is_local or self.location.is_memory:
-            for part in parts:
-                one(part)
+        self._each(parts, remove)
+
+    def _each(self, items: Sequence[Item], act: Callable[[Item], None]) -> None:
+        if len(items) < 2 or self.location.is_local or self.location.is_memory:
+            for item in items:
+                act(item)
             return
-        with ThreadPoolExecutor(min(len(parts), _PUBLISHERS)) as pool:
-            list(pool.map(one, parts))
+        with ThreadPoolExecutor(min(len(items), _PUBLISHERS)) as pool:
+            list(pool.map(act, items))
 
     def finish(self, context: SinkContext, started: Json) -> None:
         """Delete replaced files and the run's staging."""
         with self._mapped("replacing files in"):
-            for name in started or []:
-                self._staging.remove(name)
+            self._each(started or [], self._staging.remove)
             if self.location.is_local:
                 _remove_empty_folders(self.location.path, started or [])
         self._sweep(context)

@@ -54,7 +54,9 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_unit_becomes_one_file_named_by_run_and_unit(tmp_path: Path) -> None:
-    parts = write(folder_sink(tmp_path), pa.record_batch({"a": [1]}), pa.record_batch({"a": [2]}), unit="0042")
+    parts = write(
+        folder_sink(tmp_path), pa.record_batch({"a": [1]}), pa.record_batch({"a": [2]}), unit="0042"
+    )
 
     assert files(tmp_path) == ["part-20260101-120000-ab-0042-0-0.parquet"]
     assert parts[0].target == str(tmp_path / files(tmp_path)[0])
@@ -136,7 +138,9 @@ def test_partition_columns_that_cannot_be_are_refused(
     tmp_path: Path, columns: list[str], message: str
 ) -> None:
     with pytest.raises(SinkError, match=message):
-        opened(folder_sink(tmp_path, partition_by=columns)).write(pa.record_batch({"a": [1], "tags": [["x"]]}))
+        opened(folder_sink(tmp_path, partition_by=columns)).write(
+            pa.record_batch({"a": [1], "tags": [["x"]]})
+        )
 
 
 def test_a_thousand_partitions_stay_under_the_cap_of_open_files(tmp_path: Path) -> None:
@@ -215,7 +219,10 @@ def test_overwrite_removes_old_files_and_the_folders_they_leave_empty(tmp_path: 
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
 
-    write(folder_sink(tmp_path, if_exists="overwrite", partition_by=["p"]), pa.record_batch({"p": [2], "n": [1]}))
+    write(
+        folder_sink(tmp_path, if_exists="overwrite", partition_by=["p"]),
+        pa.record_batch({"p": [2], "n": [1]}),
+    )
 
     assert files(tmp_path) == ["_keep/me", "p=2/part-20260101-120000-ab-0-0-0.parquet"]
     assert sorted(os.listdir(tmp_path)) == ["_keep", "p=2"]
@@ -257,7 +264,7 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, A
 
 
 FULL_DISK = """
-import pickle, resource, signal, sys
+import os, pickle, resource, signal, sys
 import pyarrow as pa
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
@@ -268,7 +275,7 @@ writer = sink.open(SinkContext("run"))
 writer.begin("0", 0)
 try:
     for _ in range(100):
-        writer.write(pa.record_batch({"body": [__import__("os").urandom(100_000)] * 1 for _ in range(1)}))
+        writer.write(pa.record_batch({"body": [os.urandom(100_000)]}))
     writer.prepare()
 except SinkError as error:
     writer.abort()
@@ -324,6 +331,6 @@ def test_the_sink_says_where_it_can_run_and_hides_its_keys(tmp_path: Path) -> No
 
     assert folder_sink(tmp_path).one_node
     assert FolderSink(Location.of("memory://x"), ParquetFormat()).local_only
-    assert not (secret.one_node or secret.local_only)
+    assert (secret.one_node, secret.local_only) == (False, False)
     assert "hush" not in repr(secret)
     assert pickle.loads(pickle.dumps(secret)) == secret

@@ -25,7 +25,8 @@ class S3Staging(Staging):
         del payload
         try:
             self._call("complete_multipart_upload", token, MultipartUpload={"Parts": token["parts"]})
-        except FileNotFoundError:
+        except OSError:
+            # Done by an earlier call, or by this one whose answer was lost.
             if not self._is_published(token):
                 raise
 

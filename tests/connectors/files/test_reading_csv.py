@@ -1,0 +1,300 @@
+"""CSV as real files have it: ranges, headers, quotes, encodings, compressions, types, bad lines."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from raflow.connectors.files import CsvFiles
+from raflow.errors import InvalidOption, RecordError, SchemaError, SourceError
+from raflow.schema import SchemaWidened, fix, is_fixed
+from raflow.sources import Rejected
+
+Read = Callable[..., tuple[pa.Table, list[Rejected]]]
+Rows = Callable[..., list[dict[str, Any]]]
+
+PEOPLE = b"id,name,height\n1,Ada,1.65\n2,Bo,1.8\n3,,\n"
+EXPECTED = [
+    {"id": 1, "name": "Ada", "height": 1.65},
+    {"id": 2, "name": "Bo", "height": 1.8},
+    {"id": 3, "name": None, "height": None},
+]
+
+
+@pytest.mark.parametrize("ranges", [0, 1, 2, 5, 13])
+@pytest.mark.parametrize(
+    "text",
+    [
+        PEOPLE,
+        PEOPLE.rstrip(b"\n"),
+        PEOPLE.replace(b"\n", b"\r\n"),
+        PEOPLE.replace(b"\n", b"\n\n"),
+        b"\xef\xbb\xbf" + PEOPLE,
+        b"\n\n" + PEOPLE + b"\n\n",
+    ],
+    ids=["plain", "no last newline", "crlf", "blank lines", "byte order mark", "blank ends"],
+)
+def test_every_range_of_every_kind_of_lines_gives_the_same_records(
+    tmp_path: Path, rows: Rows, text: bytes, ranges: int
+) -> None:
+    (tmp_path / "people.csv").write_bytes(text)
+
+    assert rows(CsvFiles(tmp_path / "people.csv"), ranges=ranges) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
+)
+def test_compressed_files_are_read_whole_also_when_they_have_several_members(
+    tmp_path: Path, rows: Rows, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / f"people.csv{suffix}").write_bytes(pack(PEOPLE[:20]) + pack(PEOPLE[20:]))
+
+    assert rows(CsvFiles(tmp_path)) == EXPECTED
+
+
+def test_zstd_and_zip_archives_are_read(tmp_path: Path, rows: Rows) -> None:
+    (tmp_path / "people.csv.zst").write_bytes(pa.compress(PEOPLE, "zstd", asbytes=True))
+    with zipfile.ZipFile(tmp_path / "people.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("b/people.csv", PEOPLE)
+        archive.writestr("a/people.csv", PEOPLE)
+        archive.writestr("__MACOSX/people.csv", b"\0")
+
+    assert rows(CsvFiles(tmp_path)) == EXPECTED * 3
+
+
+def test_a_truncated_archive_is_an_error_that_names_the_file(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "people.csv.gz").write_bytes(gzip.compress(PEOPLE * 1000)[:-20])
+
+    with pytest.raises(SourceError, match=r"people\.csv\.gz"):
+        read(CsvFiles(tmp_path))
+
+
+def test_files_may_have_their_columns_in_another_order(tmp_path: Path, rows: Rows) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b\n1,x\n")
+    (tmp_path / "2.csv").write_bytes(b"c,b,a\n9,y,2\n")
+
+    found = [{"a": 1, "b": "x", "c": None}, {"a": 2, "b": "y", "c": 9}]
+    assert rows(CsvFiles(tmp_path)) == found
+
+
+def test_only_wanted_columns_are_read_and_rows_are_counted_without_any(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(PEOPLE)
+    source = CsvFiles(tmp_path)
+
+    assert read(source, pa.schema([("height", pa.float64())]))[0].column_names == ["height"]
+    assert read(source, pa.schema([]))[0].num_rows == 3
+
+
+@pytest.mark.parametrize("ranges", [0, 3])
+def test_headers_can_be_absent_renamed_or_below_other_lines(tmp_path: Path, rows: Rows, ranges: int) -> None:
+    path = tmp_path / "1.csv"
+    path.write_bytes(b"1;2\n3;4\n")
+    assert rows(CsvFiles(path, header=False, delimiter=";"), ranges=ranges) == [
+        {"f0": 1, "f1": 2},
+        {"f0": 3, "f1": 4},
+    ]
+    named = CsvFiles(path, header=False, delimiter=";", column_names=["a", "b"])
+    assert rows(named, ranges=ranges)[0] == {"a": 1, "b": 2}
+
+    path.write_bytes(b"made by a tool\n\nx,y\n1,2\n")
+    assert rows(CsvFiles(path, skip_rows=1), ranges=ranges) == [{"x": 1, "y": 2}]
+    assert rows(CsvFiles(path, skip_rows=1, column_names=["a", "b"]), ranges=ranges) == [{"a": 1, "b": 2}]
+
+
+def test_quoted_newlines_are_values_when_asked_for(tmp_path: Path, rows: Rows) -> None:
+    path = tmp_path / "1.csv"
+    path.write_bytes(b'"a\nb",n\n"x\n\n""y""",1\nz,2\n')
+
+    assert rows(CsvFiles(path, newlines_in_values=True)) == [
+        {"a\nb": 'x\n\n"y"', "n": 1},
+        {"a\nb": "z", "n": 2},
+    ]
+
+
+def test_escaped_quotes_do_not_end_a_value(tmp_path: Path, rows: Rows) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,n\n" + rb'"\"x\"' + b"\n" + rb'\\",1' + b"\nz,2\n")
+
+    source = CsvFiles(tmp_path, newlines_in_values=True, escape_char="\\")
+    assert rows(source) == [{"a": '"x"\n\\', "n": 1}, {"a": "z", "n": 2}]
+
+
+@pytest.mark.parametrize(("encoding", "ranges"), [("latin-1", 4), ("utf-16", 0), ("shift_jis", 3)])
+def test_other_encodings_are_translated(tmp_path: Path, rows: Rows, encoding: str, ranges: int) -> None:
+    word = "naïve" if encoding == "latin-1" else "ソース"
+    (tmp_path / "1.csv").write_bytes(f"{word},n\n{word},1\n{word},2\n".encode(encoding))
+
+    found = rows(CsvFiles(tmp_path, encoding=encoding), ranges=ranges)
+    assert found == [{word: word, "n": 1}, {word: word, "n": 2}]
+
+
+def test_nulls_are_unquoted_in_text_but_may_be_quoted_in_numbers(tmp_path: Path, rows: Rows) -> None:
+    (tmp_path / "1.csv").write_bytes(b'"s","n"\n"","1"\n"NA",""\nNA,NA\n,\n"x","2"\n')
+
+    assert rows(CsvFiles(tmp_path)) == [
+        {"s": "", "n": 1},
+        {"s": "NA", "n": None},
+        {"s": None, "n": None},
+        {"s": None, "n": None},
+        {"s": "x", "n": 2},
+    ]
+    assert rows(CsvFiles(tmp_path, null_values=["NA"], schema={"n": "string"}))[3] == {"s": "", "n": ""}
+
+
+def test_types_are_agreed_upon_from_all_parts_of_the_input(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b,c,d\n1,,1,2024-01-01\n")
+    (tmp_path / "2.csv").write_bytes(b"a,b,c,d\n1.5,7,x,2024-01-02\n")
+    big = b"e\n" + b"1\n" * (3 << 20) + b"0.5\n"
+    (tmp_path / "3.csv").write_bytes(big)
+
+    found = CsvFiles(tmp_path).schema()
+    assert found == pa.schema(
+        {"a": pa.float64(), "b": pa.int64(), "c": pa.string(), "d": pa.date32(), "e": pa.float64()}
+    )
+
+
+def test_declared_types_beat_inferred_ones_and_never_widen(tmp_path: Path, rows: Rows) -> None:
+    (tmp_path / "1.csv").write_bytes(b"zip,at,n\n00501,2024-01-01 10:00:00,1\n")
+    source = CsvFiles(tmp_path, schema={"zip": "string", "at": "timestamp[us]", "new": pa.decimal128(5, 2)})
+
+    assert [str(field.type) for field in source.schema()] == [
+        "string",
+        "timestamp[us]",
+        "int64",
+        "decimal128(5, 2)",
+    ]
+    assert is_fixed(source.schema().field("zip"))
+    assert not is_fixed(source.schema().field("n"))
+    assert rows(source)[0]["zip"] == "00501"
+    with pytest.raises(InvalidOption, match="'zip' is 'text'"):
+        CsvFiles(tmp_path, schema={"zip": "text"})
+
+
+@pytest.mark.parametrize("ranges", [0, 1, 3, 7])
+def test_bad_lines_are_rejected_with_their_absolute_number_and_all_others_delivered(
+    tmp_path: Path, read: Read, ranges: int
+) -> None:
+    lines = [f"{n},{n / 2},name {n}" for n in range(500)]
+    lines[99] = "99,oops,name 99"
+    lines[250] = "250,1.5"
+    lines[251] = ""
+    lines[499] = "x,y," + "z" * 300
+    path = tmp_path / "1.csv"
+    path.write_text("id,half,name\n" + "\n".join(lines))
+    columns = pa.schema({"id": pa.int64(), "half": pa.float64(), "name": pa.string()})
+
+    table, rejected = read(CsvFiles(path), columns, ranges=ranges)
+
+    assert table.column("id").to_pylist() == [n for n in range(500) if n not in (99, 250, 251, 499)]
+    assert [bad.position for bad in rejected] == [f"{path} line {n}" for n in (101, 252, 501)]
+    value, malformed, several = rejected
+    assert isinstance(value.error, RecordError)
+    assert str(value.error) == f"{path} line 101: column 'half' is 'oops', not double"
+    assert isinstance(malformed.error, SourceError)
+    assert "Expected 3 columns, got 2" in str(malformed.error)
+    assert "'id' is 'x', not int64; column 'half' is 'y', not double" in str(several.error)
+    assert len(several.text) == 200
+
+
+def test_line_numbers_are_right_in_compressed_files_and_behind_quoted_newlines(
+    tmp_path: Path, read: Read
+) -> None:
+    (tmp_path / "1.csv.gz").write_bytes(gzip.compress(b'a,b\n1,"x\ny"\nbad,z\n'))
+
+    source = CsvFiles(tmp_path, newlines_in_values=True)
+    table, rejected = read(source, pa.schema({"a": pa.int64(), "b": pa.string()}))
+
+    assert table.to_pylist() == [{"a": 1, "b": "x\ny"}]
+    assert rejected[0].position.endswith("1.csv.gz line 4")
+
+
+def test_bytes_that_are_no_utf8_are_a_bad_line(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b\nx,1\n\xff,2\n")
+
+    table, rejected = read(CsvFiles(tmp_path, schema={"a": "string"}))
+
+    assert table.num_rows == 1
+    assert rejected[0].position.endswith("line 3")
+
+
+def test_what_reject_raises_ends_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a\n1\nx\n")
+    source = CsvFiles(tmp_path)
+
+    def stop(bad: Rejected) -> None:
+        raise bad.error
+
+    with pytest.raises(RecordError, match="line 3: column 'a' is 'x', not int64"):
+        list(source.read(source.splits()[0], pa.schema({"a": pa.int64()}), stop))
+
+
+def test_floats_in_an_integer_column_widen_the_run_unless_the_record_type_wants_integers(
+    tmp_path: Path, read: Read
+) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b\n1,1\n1.5,2\nx,3\n")
+    columns = pa.schema({"a": pa.int64(), "b": pa.int64()})
+
+    with pytest.raises(SchemaWidened) as widened:
+        read(CsvFiles(tmp_path), columns)
+    assert widened.value.schema == pa.schema({"a": pa.float64(), "b": pa.int64()})
+
+    table, rejected = read(CsvFiles(tmp_path), widened.value.schema)
+    assert table.column("a").to_pylist() == [1.0, 1.5]
+    assert len(rejected) == 1
+
+    _, rejected = read(CsvFiles(tmp_path), pa.schema([fix(field) for field in columns]))
+    assert [bad.position.rsplit(" ", 1)[1] for bad in rejected] == ["3", "4"]
+
+
+def test_a_column_without_a_type_gets_one_when_values_come(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b\n1,\n2,2024-01-01\nbroken\n")
+
+    with pytest.raises(SchemaWidened) as widened:
+        read(CsvFiles(tmp_path), pa.schema({"a": pa.int64(), "b": pa.null()}))
+    assert widened.value.schema == pa.schema({"a": pa.int64(), "b": pa.date32()})
+
+
+def test_a_type_that_csv_cannot_hold_is_refused_by_name(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(PEOPLE)
+
+    with pytest.raises(SchemaError, match=r"column 'name' should be list<"):
+        read(CsvFiles(tmp_path), pa.schema({"name": pa.list_(pa.string())}))
+
+
+def test_headers_that_name_a_column_twice_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b,a\n1,2,3\n")
+
+    with pytest.raises(SourceError, match=r"1\.csv: the header names column 'a' twice"):
+        CsvFiles(tmp_path).schema()
+
+
+def test_empty_files_have_no_records(tmp_path: Path, rows: Rows) -> None:
+    (tmp_path / "1.csv").write_bytes(b"")
+    (tmp_path / "2.csv").write_bytes(PEOPLE)
+    (tmp_path / "3.csv").write_bytes(b"id,name,height\n")
+
+    assert rows(CsvFiles(tmp_path)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": ",,"}, "delimiter is ',,'"),
+        ({"encoding": "klingon"}, "encoding is 'klingon'"),
+        ({"compression": "rar"}, "compression is 'rar'"),
+        ({"if_exists": "ask"}, "if_exists is 'ask'"),
+        ({"max_rows_per_file": 0}, "max_rows_per_file is 0"),
+        ({"newlines_in_values": True, "quote_char": None}, "needs a quote_char"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_at_once(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOption, match=message):
+        CsvFiles("people.csv", **options)

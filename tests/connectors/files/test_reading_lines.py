@@ -1,0 +1,57 @@
+"""Byte ranges give each line exactly once, whatever the bytes and the ranges are."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raflow.connectors.files.lines import LineNumbers, Quotes, blocks, records
+
+TEXTS = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b"bc,d", b'"', b"\xc3\xa9", b""]), max_size=60).map(
+    b"".join
+)
+
+
+def stream(text: bytes) -> io.BufferedReader:
+    return io.BufferedReader(io.BytesIO(text), 3)
+
+
+@given(TEXTS, st.lists(st.integers(0, 80), max_size=6), st.integers(1, 9), st.integers(0, 4))
+def test_ranges_that_cover_a_text_give_each_line_once_and_in_order(
+    text: bytes, cuts: list[int], size: int, header: int
+) -> None:
+    first = min(header, len(text))
+    bounds = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+
+    found = []
+    for start, stop in pairwise(bounds):
+        opened = stream(text)
+        opened.seek(first)
+        found += list(blocks(opened, first, start, stop, size=size))
+
+    assert b"".join(block for _, block in found) == text[first:]
+    assert all(text[position:].startswith(block) for position, block in found)
+    assert all(block.endswith(b"\n") for _, block in found[:-1])
+
+
+@given(TEXTS, st.integers(1, 9))
+def test_a_newline_inside_of_quotes_does_not_end_a_record(text: bytes, size: int) -> None:
+    found = list(blocks(stream(text), 0, 0, None, size=size, cut=Quotes(b'"').cut))
+
+    assert b"".join(block for _, block in found) == text
+    assert all(block.count(b'"') % 2 == 0 for _, block in found[:-1])
+
+
+@given(TEXTS, st.lists(st.integers(0, 80), max_size=5))
+def test_line_numbers_are_absolute(text: bytes, positions: list[int]) -> None:
+    numbers = LineNumbers(lambda: stream(text))
+
+    for position in sorted(min(position, len(text)) for position in positions):
+        assert numbers.at(position) == 1 + text[:position].count(b"\n")
+
+
+def test_records_know_their_line_and_empty_lines_are_none() -> None:
+    assert records(b'a\n\n"b\n\nc"\r\nd', Quotes(b'"')) == [(0, b"a\n"), (2, b'"b\n\nc"\r\n'), (5, b"d")]

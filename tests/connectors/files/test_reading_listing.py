@@ -1,0 +1,211 @@
+"""Which files are read, how they are packed, and what is said when there are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from raflow.connectors.files import ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles
+from raflow.connectors.files.listing import DataFile
+from raflow.connectors.files.locations import Location, foreign_errors
+from raflow.connectors.files.splitting import Piece, byte_ranges, pack
+from raflow.errors import InvalidOption, MissingExtra, SinkError, SourceError
+from raflow.sinks import SinkContext
+
+Rows = Callable[..., list[dict[str, Any]]]
+MIB = 1 << 20
+
+
+def csv(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"v\n{value}\n")
+
+
+def values(rows: Rows, path: Any) -> list[Any]:
+    return [row["v"] for row in rows(CsvFiles(path))]
+
+
+def test_paths_globs_directories_and_lists_are_read_in_order(tmp_path: Path, rows: Rows) -> None:
+    for n, name in enumerate(["b.csv", "a.csv", "sub/c.csv", "sub/deep/d.csv"]):
+        csv(tmp_path / name, n)
+
+    assert values(rows, tmp_path / "b.csv") == [0]
+    assert values(rows, str(tmp_path / "*.csv")) == [1, 0]
+    assert values(rows, str(tmp_path / "**" / "*.csv")) == [1, 0, 2, 3]
+    assert values(rows, tmp_path) == [1, 0, 2, 3]
+    assert values(rows, str(tmp_path) + "/s*") == [2, 3]
+    assert values(rows, [tmp_path / "sub", str(tmp_path / "a*"), tmp_path / "a.csv"]) == [2, 3, 1]
+
+
+def test_hidden_files_are_no_data_unless_they_are_named(tmp_path: Path, rows: Rows) -> None:
+    for name in ("a.csv", "_SUCCESS", ".a.csv.crc", "_temporary/b.csv", ".staging/c.csv"):
+        csv(tmp_path / name, name)
+
+    assert values(rows, tmp_path) == ["a.csv"]
+    assert values(rows, str(tmp_path / "**")) == ["a.csv"]
+    assert values(rows, tmp_path / "_SUCCESS") == ["_SUCCESS"]
+
+
+def test_a_name_with_brackets_is_a_file_if_it_exists(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "sales [2024].csv", 7)
+
+    assert values(rows, tmp_path / "sales [2024].csv") == [7]
+
+
+def test_relative_paths_are_read_from_any_folder_later(
+    tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv(tmp_path / "a.csv", 1)
+    monkeypatch.chdir(tmp_path)
+    source = CsvFiles("a.csv")
+    monkeypatch.chdir("/")
+
+    assert rows(source) == [{"v": 1}]
+
+
+@pytest.mark.parametrize("kind", [ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles])
+def test_missing_paths_and_empty_globs_and_folders_say_so_and_name_the_path(
+    tmp_path: Path, kind: Any
+) -> None:
+    for path, message in [
+        (tmp_path / "no", r"reading .*/no: it does not exist"),
+        (tmp_path / "*.no", r"no file matches .*/\*\.no"),
+        (tmp_path, r"no file in "),
+    ]:
+        for ask in (kind(path).schema, kind(path).splits, kind(path).inputs):
+            with pytest.raises(SourceError, match=message):
+                ask()
+    with pytest.raises(InvalidOption, match="path is an empty list"):
+        kind([])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", 1)
+    (tmp_path / "a.csv").chmod(0)
+
+    with pytest.raises(SourceError, match=r"a\.csv: no permission"):
+        CsvFiles(tmp_path).schema()
+
+
+def test_foreign_errors_are_told_in_plain_words_without_secrets() -> None:
+    for raised, message in [
+        (PermissionError(13, "Access Denied"), "writing x: no permission"),
+        (OSError(28, "No space left on device"), "writing x: no space left on the disk"),
+        (FileNotFoundError("The specified bucket does not exist"), "writing x: the bucket does not exist"),
+        (OSError("https://me:secret@host/?token=secret is down"), r"https://\*\*\*@host/\?token=\*\*\*"),
+        (pa.ArrowInvalid("not a file"), "writing x: not a file"),
+    ]:
+        with pytest.raises(SinkError, match=message) as caught, foreign_errors("writing x", SinkError):
+            raise raised
+        assert "secret" not in str(caught.value)
+        assert caught.value.__cause__ is raised
+    with pytest.raises(ZeroDivisionError), foreign_errors("writing x", SinkError):
+        _ = 1 / 0
+
+
+def test_a_missing_driver_and_an_unknown_protocol_say_what_to_do() -> None:
+    with pytest.raises(MissingExtra, match="pip install adlfs"):
+        ParquetFiles("abfs://container/x.parquet").schema()
+    with pytest.raises(InvalidOption, match="Protocol not known: nosuch"):
+        ParquetFiles("nosuch://x").splits()
+
+
+def test_secrets_are_never_shown() -> None:
+    source = ParquetFiles(
+        ["s3://user:hidden@bucket/x", "https://host/x?token=hidden"], storage_options={"secret": "hidden"}
+    )
+    locations = [Location.of("s3://b/x", {"secret": "hidden"})]
+
+    assert "hidden" not in repr(source) + repr(vars(source)) + repr(locations)
+
+
+def test_locality_follows_the_path() -> None:
+    assert ParquetFiles("memory://x").local_only
+    assert not ParquetFiles("memory://x").one_node
+    assert ParquetFiles(["s3://b/x", "/tmp/x"]).one_node
+    assert not ParquetFiles("s3://b/x").one_node
+    assert not ParquetFiles("s3://b/x").local_only
+
+
+def test_a_glob_or_list_cannot_be_a_sink() -> None:
+    for path in ("out/*.csv", ["a", "b"]):
+        with pytest.raises(InvalidOption, match="give one folder"):
+            CsvFiles(path).start(SinkContext("run"))
+
+
+def test_folders_add_columns(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "year=2024" / "city=S%C3%A3o%20Paulo" / "a.csv", 1)
+    csv(tmp_path / "year=2025" / "city=__HIVE_DEFAULT_PARTITION__" / "a.csv", 2)
+
+    source = CsvFiles(tmp_path)
+    assert source.schema() == pa.schema({"v": pa.int64(), "year": pa.int64(), "city": pa.string()})
+    expected = [{"v": 1, "year": 2024, "city": "São Paulo"}, {"v": 2, "year": 2025, "city": None}]
+    assert rows(source) == expected
+    assert rows(source, pa.schema({"year": pa.string()})) == [{"year": "2024"}, {"year": "2025"}]
+    assert rows(CsvFiles(str(tmp_path / "*" / "*" / "a.csv"))) == expected
+
+
+def test_the_folder_beats_a_column_in_the_file(tmp_path: Path, rows: Rows) -> None:
+    (tmp_path / "k=1").mkdir()
+    pq.write_table(pa.table({"k": ["in the file"]}), tmp_path / "k=1" / "a.parquet")
+
+    assert rows(ParquetFiles(tmp_path)) == [{"k": 1}]
+
+
+def file(name: str, size: int) -> DataFile:
+    return DataFile(0, name, name, size, "v")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "least", "most"),
+    [
+        ([1000] * 10_000, 16, 64),
+        ([2 * MIB], 1, 1),
+        ([20 * MIB], 5, 5),
+        ([640 * MIB], 16, 17),
+        ([22 * MIB] * 20, 16, 40),
+        ([10 << 30], 107, 110),
+        ([0], 1, 1),
+        ([1000] * 3, 3, 3),
+    ],
+)
+def test_splits_follow_the_size_of_the_input(sizes: list[int], least: int, most: int) -> None:
+    files = [file(f"{n}.csv", size) for n, size in enumerate(sizes)]
+
+    splits = pack(list(byte_ranges(files)), "bytes")
+
+    assert least <= len(splits) <= most
+    assert sum(split.bytes or 0 for split in splits) == sum(sizes)
+    assert {entry.name for split in splits for entry in split.inputs} == {one.shown for one in files}
+    covered = [piece for split in splits for piece in split.payload]
+    assert sum(stop - start for _, _, start, stop, *_ in covered) == sum(sizes)
+
+
+def test_adjacent_pieces_of_a_file_become_one() -> None:
+    one = file("a", 1280 * MIB)
+    groups = [Piece(one, n, n + 1, 20 * MIB, rows=5, first_row=5 * n) for n in range(64)]
+
+    splits = pack(groups, "row groups")
+
+    assert len(splits) == 16 + 6
+    assert splits[1].name == "a row groups 3-5"
+    assert splits[1].payload == [[0, "a", 3, 6, 15, 15]]
+    assert splits[1].rows == 15
+
+
+def test_inputs_change_when_a_file_does(tmp_path: Path) -> None:
+    csv(tmp_path / "a.csv", 1)
+    source = CsvFiles(tmp_path)
+    before = source.inputs()
+    assert before == list(source.splits()[0].inputs)
+
+    csv(tmp_path / "a.csv", 23)
+    assert [entry.name for entry in source.inputs()] == [entry.name for entry in before]
+    assert source.inputs() != before

@@ -1,0 +1,113 @@
+"""Reading from object stores and memory, over their real protocols."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import SecretStr
+
+from raflow.connectors.files import ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles
+from raflow.credentials import Credentials
+from raflow.errors import SourceError
+
+Rows = Callable[..., list[dict[str, Any]]]
+
+RECORDS = [{"n": n, "s": f"text {n}"} for n in range(1000)]
+
+
+@pytest.fixture(params=["memory", "s3", "gs"])
+def folder(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The URL of an empty folder, with the options to reach it."""
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}", {}
+    bucket = request.getfixturevalue("s3" if request.param == "s3" else "gcs")
+    return f"{request.param}://{bucket.name}/in", bucket.storage_options
+
+
+def put(url: str, options: dict[str, Any], data: bytes) -> None:
+    with fsspec.open(url, "wb", **options) as file:
+        file.write(data)
+
+
+def encoded() -> dict[str, bytes]:
+    table = pa.Table.from_pylist(RECORDS)
+    parquet, arrow = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet, row_group_size=100)
+    with pa.ipc.new_file(arrow, table.schema) as file:
+        file.write_table(table, max_chunksize=100)
+    return {
+        "parquet": parquet.getvalue(),
+        "arrow": arrow.getvalue(),
+        "csv": b"n,s\n" + b"".join(f"{r['n']},{r['s']}\n".encode() for r in RECORDS),
+        "jsonl": b"".join(json.dumps(r).encode() + b"\n" for r in RECORDS),
+    }
+
+
+def test_every_format_reads_from_every_store(folder: tuple[str, dict[str, Any]], rows: Rows) -> None:
+    url, options = folder
+    kinds: dict[str, Any] = {
+        "parquet": ParquetFiles,
+        "arrow": ArrowFiles,
+        "csv": CsvFiles,
+        "jsonl": JsonLinesFiles,
+    }
+    for name, data in encoded().items():
+        put(f"{url}/{name}/k=1/a", options, data)
+        put(f"{url}/{name}/_SUCCESS", options, b"")
+        expected = [{**record, "k": 1} for record in RECORDS]
+
+        assert rows(kinds[name](f"{url}/{name}", storage_options=options)) == expected
+        source = pickle.loads(pickle.dumps(kinds[name](f"{url}/{name}/*/*", storage_options=options)))
+        assert rows(source, ranges=3 if name in ("csv", "jsonl") else 0) == expected
+
+
+def test_inputs_tell_a_rewritten_object(folder: tuple[str, dict[str, Any]]) -> None:
+    url, options = folder
+    put(f"{url}/a.csv", options, b"a\n1\n")
+    source = CsvFiles(url, storage_options=options)
+    before = source.inputs()
+    assert source.inputs() == before == list(source.splits()[0].inputs)
+    assert before[0].version
+
+    put(f"{url}/a.csv", options, b"a\n2\n")
+    assert source.inputs() != before
+
+
+def test_a_missing_object_an_empty_glob_and_an_unknown_bucket_are_told_apart(
+    folder: tuple[str, dict[str, Any]],
+) -> None:
+    url, options = folder
+    put(f"{url}/a.csv", options, b"a\n1\n")
+
+    with pytest.raises(SourceError, match=r"no\.csv: it does not exist"):
+        CsvFiles(f"{url}/no.csv", storage_options=options).splits()
+    with pytest.raises(SourceError, match=r"no file matches .*/no/\*"):
+        CsvFiles(f"{url}/no/*", storage_options=options).splits()
+    if not url.startswith("memory"):
+        for name in ("x.csv", "*.csv"):
+            with pytest.raises(SourceError, match="the bucket 'no-such-bucket' does not exist"):
+                CsvFiles(f"{url[:2]}://no-such-bucket/{name}", storage_options=options).splits()
+
+
+def test_the_flow_s_keys_serve_where_there_are_no_storage_options(
+    s3: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    put(f"s3://{s3.name}/a.csv", s3.storage_options, b"a\n1\n")
+    keys = Credentials(aws_access_key_id="AKIATEST", aws_secret_access_key=SecretStr("hidden"))
+
+    source = CsvFiles(f"s3://{s3.name}/a.csv").with_credentials(keys)
+
+    assert rows(pickle.loads(pickle.dumps(source))) == [{"a": 1}]
+    assert "hidden" not in repr(source) + repr(vars(source))
