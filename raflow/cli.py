@@ -24,11 +24,33 @@ def main() -> None:
 
 @main.command()
 @click.argument("target")
-@click.option("--engine", type=click.Choice(["auto", "ray", "local"]), default="auto", show_default=True, help="Where replicas run.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "ray", "local"]),
+    default="auto",
+    show_default=True,
+    help="Where replicas run.",
+)
 @click.option("--address", metavar="ADDR", help="Ray cluster, host:port; default: RAY_ADDRESS, else a local Ray.")
-@click.option("--working-dir", metavar="DIR", type=click.Path(exists=True, file_okay=False), help="Folder sent to the cluster; default: the target's.")
-@click.option("--set", "settings", metavar="PROCESSOR.OPTION=VALUE", multiple=True, help="Set a processor's option; beats the code.")
-@click.option("--limit", metavar="N", type=click.IntRange(1), help="Dry run: process only the first N records, write nothing, print the results.")
+@click.option(
+    "--working-dir",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder sent to the cluster; default: the target's.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="PROCESSOR.OPTION=VALUE",
+    multiple=True,
+    help="Set a processor's option; beats the code.",
+)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Dry run: process only the first N records, write nothing, print the results.",
+)
 @click.option("--resume", metavar="RUN_ID|last", help="Do only the unfinished work of an earlier run.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def run(
@@ -49,7 +71,12 @@ def run(
         folder = working_dir or (str(loaded.folder) if loaded.folder else None)
         by_value = loaded.module if loaded.folder else None
         asked = Request(
-            limit=limit, quiet=quiet, working_dir=folder, by_value=by_value, overrides=overrides(settings), **request
+            limit=limit,
+            quiet=quiet,
+            working_dir=folder,
+            by_value=by_value,
+            overrides=overrides(settings),
+            **request,
         )
         started = start(loaded.flow, asked)
         watch(started, console, target)
@@ -61,8 +88,19 @@ def run(
 
 @main.command()
 @click.argument("target")
-@click.option("--format", "form", type=click.Choice(["text", "mermaid", "dot", "svg"]), default="text", show_default=True)
-@click.option("--output", metavar="F", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file instead of standard output.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "mermaid", "dot", "svg"]),
+    default="text",
+    show_default=True,
+)
+@click.option(
+    "--output",
+    metavar="F",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to a file instead of standard output.",
+)
 def graph(target: str, form: Any, output: Path | None) -> None:
     """Draw the fused plan of the Flow at TARGET."""
     from raflow.loading import load
@@ -99,7 +137,7 @@ def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return found
 
 
-class _errors:  # noqa: N801 - reads as a statement: `with _errors():`
+class _errors:
     """Prints an error as the user should see it and exits with its code."""
 
     def __enter__(self) -> None:

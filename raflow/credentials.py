@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-_URL_SECRETS = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])((?:[\w-]*(?:token|secret|key|password|signature)[\w-]*)=)[^&\s]*", re.I)
+_URL_SECRETS = re.compile(
+    r"(?<=://)[^/@\s]*@|(?<=[?&])((?:[\w-]*(?:token|secret|key|password|signature)[\w-]*)=)[^&\s]*", re.I
+)
 
 
 @dataclass(frozen=True)

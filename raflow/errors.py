@@ -117,7 +117,7 @@ class ResumeError(RaflowError):
     """A run cannot be continued: it is unknown, done, still alive, or its input changed."""
 
 
-class UserTraceback(Exception):  # noqa: N818 - shown as a heading above the user's error
+class UserTraceback(Exception):
     """The traceback of an error that was raised in another process, as text."""
 
     def __str__(self) -> str:

@@ -52,7 +52,12 @@ class Flow:
         return tuple(self._processors.values())
 
     def consumer(
-        self, source: Source, sink: Sink | Sequence[Sink] | None = None, *, name: str | None = None, **options: Any
+        self,
+        source: Source,
+        sink: Sink | Sequence[Sink] | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
     ) -> Callable[[Callable[..., Any]], Processor]:
         """Make a function or class a consumer of this Flow; see `raflow.consumer` for the arguments."""
         make = consumer(source, sink, name=name, **options)

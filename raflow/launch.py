@@ -24,9 +24,10 @@ from raflow.observe.summary import show, summary
 from raflow.plan import Plan, Stage, dry
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Engine
+from raflow.runtime.intake import begin, resume
 from raflow.runtime.ledger import Ledger
 from raflow.runtime.run import Run
-from raflow.runtime.stage import StageRun, begin, resume
+from raflow.runtime.stage import StageRun
 from raflow.sinks import Sink, SinkContext
 from raflow.sources import Source
 
@@ -85,11 +86,7 @@ def start(flow: Flow, request: Request) -> Run:
     except BaseException:
         ledger.fail()
         raise
-    driver = Driver(
-        plan.flow_id, stages, engine, ledger, context,
-        log_level=plan.options.log_level, drain_timeout_s=plan.options.drain_timeout_s,
-        start_up_s=time.monotonic() - began,
-    )  # fmt: skip
+    driver = Driver(plan, stages, engine, ledger, context, time.monotonic() - began)
     driver.start()
     return Run(driver, preview.records if preview else None)
 
@@ -133,7 +130,7 @@ def _check_local_only(plan: Plan, engine: str) -> None:
     for stage in plan.stages:
         for end in _ends(stage):
             if end.local_only and engine != "local":
-                msg = f"{end!r} of {stage.name!r} is the memory of one process; replicas on Ray have their own: use engine='local'"
+                msg = f"{end!r} of {stage.name!r} lives in the memory of one process: run it with engine='local'"
                 raise InvalidOption(msg)
 
 
@@ -145,8 +142,8 @@ def _check_one_node(plan: Plan, engine: Engine) -> None:
         for end in _ends(stage):
             if end.one_node:
                 msg = (
-                    f"{end!r} of {stage.name!r} is a local path, but the cluster has {nodes} nodes: use a path that all "
-                    "of them share and say so with FlowOptions(shared_path=True), or an object store"
+                    f"{end!r} of {stage.name!r} is a local path, but the cluster has {nodes} nodes: use a path "
+                    "that all of them share and say so with FlowOptions(shared_path=True), or an object store"
                 )
                 raise EngineError(msg)
 

@@ -68,11 +68,7 @@ def _parts(target: str) -> tuple[str, str]:
 
 def _is_path(place: str) -> bool:
     """Whether a target means a file; a package in the working folder is a module."""
-    return (
-        "/" in place
-        or place.endswith(".py")
-        or (Path(place).exists() and not Path(place, "__init__.py").exists())
-    )
+    return "/" in place or place.endswith(".py") or (Path(place).exists() and not Path(place, "__init__.py").exists())
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -177,9 +173,7 @@ def _explained(place: str) -> Iterator[None]:
 def _users(trace: TracebackType | None) -> TracebackType | None:
     """Return the traceback without the frames of this module and of the import system."""
     first = trace
-    while first and (
-        _file(first) in (__file__, importlib.__file__) or _file(first).startswith("<frozen importlib")
-    ):
+    while first and (_file(first) in (__file__, importlib.__file__) or _file(first).startswith("<frozen importlib")):
         first = first.tb_next
     return first
 

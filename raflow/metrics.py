@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import operator
+from dataclasses import astuple, dataclass
 from enum import Enum
 
 
@@ -26,7 +27,7 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums over batches; `a + b` adds them."""
+    """Sums over batches; `a + b` and `a - b` work field by field."""
 
     rows_in: int = 0
     """Records read."""
@@ -44,15 +45,10 @@ class Counts:
     """Seconds spent in user code and conversion, summed over replicas."""
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.rows_in + other.rows_in,
-            self.rows_out + other.rows_out,
-            self.bytes_in + other.bytes_in,
-            self.bytes_out + other.bytes_out,
-            self.skipped + other.skipped,
-            self.dead_letters + other.dead_letters,
-            self.busy_s + other.busy_s,
-        )
+        return Counts(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(*map(operator.sub, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)

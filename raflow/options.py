@@ -33,13 +33,13 @@ class _Options(BaseModel):
 class Retry(_Options):
     """How often, and how patiently, a failing batch is tried again."""
 
-    times: int = Field(0, ge=0)
+    times: int = Field(default=0, ge=0)
     """Further tries after the first one."""
-    delay_s: float = Field(1.0, ge=0)
+    delay_s: float = Field(default=1.0, ge=0)
     """Wait before the first further try."""
-    backoff: float = Field(2.0, ge=1)
+    backoff: float = Field(default=2.0, ge=1)
     """Factor by which the wait grows with each try."""
-    max_delay_s: float = Field(60.0, ge=0)
+    max_delay_s: float = Field(default=60.0, ge=0)
     """The longest wait."""
 
     def delays(self) -> list[float]:
@@ -50,11 +50,11 @@ class Retry(_Options):
 class Resources(_Options):
     """What one replica needs from the cluster."""
 
-    num_cpus: float = Field(1.0, ge=0)
+    num_cpus: float = Field(default=1.0, ge=0)
     """CPUs; fractions are allowed."""
-    num_gpus: float = Field(0.0, ge=0)
+    num_gpus: float = Field(default=0.0, ge=0)
     """GPUs; fractions are allowed."""
-    memory_bytes: int | None = Field(None, gt=0)
+    memory_bytes: int | None = Field(default=None, gt=0)
     """Memory that the scheduler sets aside; not a limit."""
     resources: dict[str, float] = Field(default_factory=dict)
     """Custom resources of the cluster, by name."""
@@ -68,19 +68,19 @@ class Resources(_Options):
 class ProcessorOptions(Resources):
     """The options of one processor."""
 
-    num_replicas: int | None = Field(None, ge=1)
+    num_replicas: int | None = Field(default=None, ge=1)
     """Replicas of the pool; None: as many as the engine's CPUs allow, at most one per split."""
-    batch_rows: int | None = Field(None, ge=1)
+    batch_rows: int | None = Field(default=None, ge=1)
     """Rows of a batch; None: sized so that a batch takes 20 to 100 ms, at most 32 MiB."""
-    concurrency: int = Field(64, ge=1)
+    concurrency: int = Field(default=64, ge=1)
     """Calls of an `async def` function that run at once in one replica."""
     on_error: str | Sink = "fail"
     """What a failing record does: "fail" ends the run, "skip" counts and drops it, a sink keeps it."""
-    max_errors: int | None = Field(None, ge=0)
+    max_errors: int | None = Field(default=None, ge=0)
     """Failing records after which the run fails although `on_error` would go on; None: no bound."""
     retry: Retry = Retry()
     """Further tries of a failing batch before `on_error` decides; a number means that many tries."""
-    start_timeout_s: float = Field(60.0, gt=0)
+    start_timeout_s: float = Field(default=60.0, gt=0)
     """How long the run waits for its first replica: clusters may have to grow."""
 
     def __init__(self, **values: Any) -> None:
@@ -114,13 +114,13 @@ class FlowOptions(ProcessorOptions):
 
     log_level: str = "INFO"
     """Level of the logs of raflow and of user code, in the driver and in replicas."""
-    aws_access_key_id: str | None = Field(None, repr=False)
+    aws_access_key_id: str | None = Field(default=None, repr=False)
     """AWS key for every `s3://` access that has no `storage_options` of its own."""
-    aws_secret_access_key: SecretStr | None = Field(None, repr=False)
+    aws_secret_access_key: SecretStr | None = Field(default=None, repr=False)
     """Secret of that key."""
-    aws_session_token: SecretStr | None = Field(None, repr=False)
+    aws_session_token: SecretStr | None = Field(default=None, repr=False)
     """Token of temporary AWS credentials."""
-    gcp_service_account_info: SecretStr | None = Field(None, repr=False)
+    gcp_service_account_info: SecretStr | None = Field(default=None, repr=False)
     """JSON text of a service account key or of a workload identity pool configuration, for `gs://`."""
     stack: str = "local"
     """Name of the stack that `apply` and `destroy` work on."""
@@ -128,7 +128,7 @@ class FlowOptions(ProcessorOptions):
     """Whether `apply` and `destroy` ask before they change anything."""
     shared_path: bool = False
     """Whether local paths are the same folder on every node (NFS and the like)."""
-    drain_timeout_s: float = Field(60.0, gt=0)
+    drain_timeout_s: float = Field(default=60.0, gt=0)
     """How long a drain waits for the work in flight before it stops it."""
     ledger_url: str = Field(default_factory=lambda: os.environ.get("RAFLOW_LEDGER", "~/.raflow/runs"))
     """Folder of the runs' ledgers: a path or any fsspec URL; `RAFLOW_LEDGER` sets the default."""

@@ -32,7 +32,12 @@ class Processor:
     kind = "consumer"
 
     def __init__(
-        self, code: Callable[..., Any], source: Source, sinks: tuple[Sink, ...], name: str, options: dict[str, Any]
+        self,
+        code: Callable[..., Any],
+        source: Source,
+        sinks: tuple[Sink, ...],
+        name: str,
+        options: dict[str, Any],
     ) -> None:
         self.code = code
         self.source = source
@@ -42,6 +47,7 @@ class Processor:
         functools.update_wrapper(self, code, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, or make an instance of the class."""
         return self.code(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -143,7 +149,9 @@ def _function(code: Any, name: str) -> tuple[Callable[..., Any], str]:
 
 
 def _one_parameter(parameters: list[inspect.Parameter], name: str) -> str:
-    required = [one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    required = [
+        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+    ]
     positional = [one for one in parameters if one.kind not in (one.KEYWORD_ONLY, one.VAR_KEYWORD)]
     if not positional or len(required) > 1 or any(one.kind is one.KEYWORD_ONLY for one in required):
         listed = ", ".join(str(one) for one in parameters) or "none"

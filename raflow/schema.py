@@ -15,7 +15,7 @@ from raflow.errors import SchemaError
 _FIXED = {b"raflow": b"fixed"}
 
 
-class SchemaWidened(Exception):  # noqa: N818 - a message to the driver, not a failure
+class SchemaWidened(Exception):
     """A value needs a wider type than the run's schema has so far.
 
     Attributes:
@@ -65,7 +65,7 @@ def _merge_field(known: pa.Field, found: pa.Field, what: str) -> pa.Field:
 
 def holds(wide: pa.Schema, narrow: pa.Schema) -> bool:
     """Return whether every batch of the narrow schema fits the wide one as it is or by widening."""
-    return merge([wide, narrow]).equals(wide)
+    return bool(merge([wide, narrow]).equals(wide))
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -41,7 +41,7 @@ class Part:
     """Where readers will find it, without credentials."""
     rows: int
     """Records in it."""
-    bytes: int
+    size_bytes: int
     """Size as stored."""
     token: Json
     """What `commit` and `discard` need; plain JSON values, kept in the ledger, no credentials."""
@@ -151,5 +151,5 @@ class Writer(ABC):
     def abort(self) -> None:
         """Drop what the current unit has staged. Called instead of `prepare`; must not raise."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most writers hold nothing
         """Release what the writer holds. Called once, at the end of the replica."""

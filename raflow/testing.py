@@ -1,4 +1,4 @@
-"""For tests of Flows and connectors: memory source and sink, and the contract every source and sink must keep."""
+"""For tests of Flows and connectors: memory source and sink, and what every source and sink must keep."""
 
 from __future__ import annotations
 

@@ -106,9 +106,7 @@ def rows() -> Callable[..., list[dict[str, Any]]]:
     return good_rows
 
 
-def _read(
-    source: Files, columns: pa.Schema | None = None, ranges: int = 0
-) -> tuple[pa.Table, list[Rejected]]:
+def _read(source: Files, columns: pa.Schema | None = None, ranges: int = 0) -> tuple[pa.Table, list[Rejected]]:
     rejected: list[Rejected] = []
     wanted = source.schema() if columns is None else columns
     splits = [replace(split, payload=_cut(split.payload, ranges)) for split in source.splits()]

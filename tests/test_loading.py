@@ -51,10 +51,7 @@ def test_a_file_imports_modules_that_lie_beside_it() -> None:
     ("name", "flow_id"), [("app", "first"), ("other", "second"), ("Box.inner", "third"), ("make", "made")]
 )
 def test_a_name_chooses_a_flow_an_attribute_or_a_function_that_makes_one(name: str, flow_id: str) -> None:
-    text = (
-        FLOW
-        + "other = Flow('second')\nclass Box:\n    inner = Flow('third')\ndef make(): return Flow('made')\n"
-    )
+    text = FLOW + "other = Flow('second')\nclass Box:\n    inner = Flow('third')\ndef make(): return Flow('made')\n"
     assert load(f"{write('several.py', text)}:{name}").flow.flow_id == flow_id
 
 

@@ -81,7 +81,11 @@ def test_a_wrong_credential_is_not_shown_in_its_error() -> None:
 
 def test_credentials_become_storage_options_of_their_cloud_only() -> None:
     credentials = FlowOptions(**SECRETS).credentials()
-    assert credentials.storage_options("s3") == {"key": "AKIAEXAMPLE", "secret": "hush-aws", "token": "hush-token"}
+    assert credentials.storage_options("s3") == {
+        "key": "AKIAEXAMPLE",
+        "secret": "hush-aws",
+        "token": "hush-token",
+    }
     assert credentials.storage_options("file") == {}
 
 

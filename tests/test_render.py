@@ -65,14 +65,9 @@ def diamond() -> Graph:
 def dense() -> Graph:
     """Return 5 columns of 6 nodes with edges over one, two and three columns, in 4 groups."""
     names = [(column, row) for column in range(5) for row in range(6)]
-    nodes = tuple(
-        node(f"{c}.{r}", f"node {c} {r}", "step", f"g{c}" if c < 4 else None, "x " * r) for c, r in names
-    )
+    nodes = tuple(node(f"{c}.{r}", f"node {c} {r}", "step", f"g{c}" if c < 4 else None, "x " * r) for c, r in names)
     edges = tuple(
-        Edge(f"{c}.{r}", f"{c + hop}.{(r * 5 + hop) % 6}")
-        for c, r in names
-        for hop in (1, 2, 3)
-        if c + hop < 5
+        Edge(f"{c}.{r}", f"{c + hop}.{(r * 5 + hop) % 6}") for c, r in names for hop in (1, 2, 3) if c + hop < 5
     )
     return Graph("dense", nodes, edges, tuple(Group(f"g{c}", f"group {c}") for c in range(4)))
 
@@ -117,10 +112,7 @@ def test_text_refers_to_nodes_that_stand_elsewhere() -> None:
 def test_a_chain_of_thousands_of_steps_is_drawn() -> None:
     names = [str(number) for number in range(3000)]
     edges = tuple(Edge(start, end) for start, end in pairwise(names))
-    assert (
-        render(Graph("g", tuple(node(name, name, "step") for name in names), edges), "text").count("▶")
-        == 2999
-    )
+    assert render(Graph("g", tuple(node(name, name, "step") for name in names), edges), "text").count("▶") == 2999
 
 
 def test_mermaid_has_a_subgraph_per_stage_and_no_character_that_ends_a_label() -> None:
@@ -220,9 +212,7 @@ def test_svg_shortens_long_texts_in_the_middle_and_keeps_them_whole_in_the_toolt
     document = ElementTree.fromstring(render(fused(), "svg"))
     visible = [text.text or "" for text in document.iter(f"{SVG}text")]
     assert LONG not in visible
-    assert any(
-        "…" in text and text.startswith("'s3://raw") and text.endswith("*.parquet'") for text in visible
-    )
+    assert any("…" in text and text.startswith("'s3://raw") and text.endswith("*.parquet'") for text in visible)
     assert f"ParquetFiles\n{LONG}" in [title.text for title in document.iter(f"{SVG}title")]
 
 

@@ -31,7 +31,8 @@ class Row:
 
 def run(code: Any, engine: str, source: Any = SOURCE, **options: Any) -> tuple[list[dict[str, Any]], Any]:
     flow, sink = Flow("test"), MemorySink()
-    flow.add_consumer(consumer(source=source, sink=sink, name="p", **options)(code))
+    one_is_enough = {"num_replicas": 1, **options}  # each further one costs a second of start-up on Ray
+    flow.add_consumer(consumer(source=source, sink=sink, name="p", **one_is_enough)(code))
     finished = flow.run(engine=engine)
     return sink.records(), finished.stats()
 
@@ -61,7 +62,7 @@ def of_table(table: pa.Table) -> pa.Table:
 
 
 def of_pandas(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[["n"]]
+    return pd.DataFrame(frame[["n"]])
 
 
 def of_polars(frame: pl.DataFrame) -> pl.DataFrame:
@@ -83,7 +84,19 @@ async def of_async_generator(record: Row) -> AsyncIterator[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     "code",
-    [of_dict, of_row, bare, of_list, of_batch, of_table, of_pandas, of_polars, of_async, of_generator, of_async_generator],
+    [
+        of_dict,
+        of_row,
+        bare,
+        of_list,
+        of_batch,
+        of_table,
+        of_pandas,
+        of_polars,
+        of_async,
+        of_generator,
+        of_async_generator,
+    ],
 )
 def test_every_record_passes_a_function_of_any_kind_once(code: Any, engine: str) -> None:
     records, stats = run(code, engine)
@@ -102,6 +115,8 @@ def test_none_drops_and_a_list_flattens(engine: str) -> None:
 
 
 class Stateful:
+    folder: str
+
     def setup(self) -> None:
         self.seen = 0
 
@@ -115,7 +130,7 @@ class Stateful:
 
 def test_a_class_has_state_per_replica_and_its_teardown_is_called(engine: str, tmp_path: Path) -> None:
     code = type("Mine", (Stateful,), {"folder": str(tmp_path)})
-    records, _ = run(code, engine, num_replicas=1)
+    records, _ = run(code, engine)
     assert sorted(record["seen"] for record in records) == list(range(1, ROWS + 1))
     assert (tmp_path / "torn-down").exists()
 
@@ -139,7 +154,7 @@ def test_async_calls_overlap_up_to_the_bound(engine: str) -> None:
             self.running -= 1
             return {"most": self.most}
 
-    records, _ = run(Meter, engine, concurrency=7, num_replicas=1)
+    records, _ = run(Meter, engine, concurrency=7)
     assert max(record["most"] for record in records) == 7
 
 
@@ -258,7 +273,11 @@ def test_what_the_record_type_wants_is_checked_before_data_moves(engine: str) ->
 
 def test_a_type_that_widens_late_is_written_wide_everywhere(engine: str) -> None:
     def late(record: Row) -> dict[str, Any]:
-        return {"n": record.n, "x": None if record.n < 500 else record.n, "y": record.n if record.n < 900 else 0.5}
+        return {
+            "n": record.n,
+            "x": None if record.n < 500 else record.n,
+            "y": record.n if record.n < 900 else 0.5,
+        }
 
     records, stats = run(late, engine)
     assert [record["n"] for record in records] == list(range(ROWS))

@@ -21,19 +21,29 @@ def one(kind: pa.DataType) -> pa.Schema:
         (pa.list_(pa.null()), pa.list_(pa.int64()), pa.list_(pa.int64())),
     ],
 )
-def test_nulls_widen_to_any_type_and_integers_to_floats(left: pa.DataType, right: pa.DataType, wide: pa.DataType) -> None:
+def test_nulls_widen_to_any_type_and_integers_to_floats(
+    left: pa.DataType, right: pa.DataType, wide: pa.DataType
+) -> None:
     assert merge([one(left), one(right)]).field("x").type == wide
     assert merge([one(right), one(left)]).field("x").type == wide
 
 
-@pytest.mark.parametrize(("left", "right"), [(pa.string(), pa.int64()), (pa.bool_(), pa.int64()), (pa.date32(), pa.timestamp("us"))])
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [(pa.string(), pa.int64()), (pa.bool_(), pa.int64()), (pa.date32(), pa.timestamp("us"))],
+)
 def test_anything_else_is_an_error_that_names_the_field_and_both_types(left: pa.DataType, right: pa.DataType) -> None:
     with pytest.raises(SchemaError, match=f"'x' is {right}.* {left}".replace("[", r"\[")):
         merge([one(left), one(right)])
 
 
 def test_columns_keep_the_order_of_first_sight_and_absent_ones_are_added() -> None:
-    merged = merge([pa.schema([("b", pa.int64()), ("a", pa.int64())]), pa.schema([("a", pa.int64()), ("c", pa.string())])])
+    merged = merge(
+        [
+            pa.schema([("b", pa.int64()), ("a", pa.int64())]),
+            pa.schema([("a", pa.int64()), ("c", pa.string())]),
+        ]
+    )
     assert merged.names == ["b", "a", "c"]
 
 

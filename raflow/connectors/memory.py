@@ -162,4 +162,4 @@ class PrintSink(MemorySink):
             table = from_ipc(part.payload or b"")
             lines = [json.dumps(row, default=str, ensure_ascii=False) for row in table.to_pylist()]
             with self._lock:
-                print("\n".join(lines), flush=True)  # noqa: T201
+                print("\n".join(lines), flush=True)

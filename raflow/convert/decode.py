@@ -107,9 +107,7 @@ def _python_columns(
 def _unfit(kind: Any, field: Field, found: pa.Array, cause: Exception | None) -> RecordError:
     name = f"field {field.column!r} of {kind.__name__}"
     if cause is None:
-        return RecordError(
-            f"{name} must be {field.value.type} but is null; make it Optional or give it a default"
-        )
+        return RecordError(f"{name} must be {field.value.type} but is null; make it Optional or give it a default")
     value = shown(found.to_string(indent=0).strip("[]\n"))
     return RecordError(f"{name} must be {field.value.type}, found {found.type} {value}: {cause}")
 

@@ -221,9 +221,7 @@ def _simple_type(kind: pa.DataType) -> pa.DataType:
         return _simple_type(kind.value_type)
     if _t.is_large_list(kind):
         return pa.list_(_simple_type(kind.value_type))
-    return {"large_string": pa.string(), "string_view": pa.string(), "large_binary": pa.binary()}.get(
-        str(kind), kind
-    )
+    return {"large_string": pa.string(), "string_view": pa.string(), "large_binary": pa.binary()}.get(str(kind), kind)
 
 
 _TO_ARROW: dict[str, Callable[[Any], pa.RecordBatch]] = {

@@ -93,11 +93,7 @@ def is_optional(field: pa.Field) -> bool:
 
 def is_record(kind: Any) -> bool:
     """Return whether it is a type with fields: a dataclass or a pydantic model."""
-    return (
-        isinstance(kind, type)
-        and get_origin(kind) is None
-        and (is_dataclass(kind) or issubclass(kind, BaseModel))
-    )
+    return isinstance(kind, type) and get_origin(kind) is None and (is_dataclass(kind) or issubclass(kind, BaseModel))
 
 
 @lru_cache(maxsize=512)
@@ -121,13 +117,9 @@ def fields_of(kind: Any, outer: tuple[type, ...] = ()) -> tuple[Field, ...]:
     try:
         hints = get_type_hints(kind, include_extras=True)
     except NameError as error:
-        msg = (
-            f"an annotation of {kind.__name__} cannot be resolved ({error}); define that name at module level"
-        )
+        msg = f"an annotation of {kind.__name__} cannot be resolved ({error}); define that name at module level"
         raise InvalidProcessor(msg) from error
-    return tuple(
-        _dataclass_field(kind, field, hints[field.name], outer) for field in dataclasses.fields(kind)
-    )
+    return tuple(_dataclass_field(kind, field, hints[field.name], outer) for field in dataclasses.fields(kind))
 
 
 def _dataclass_field(kind: type, field: dataclasses.Field[Any], hint: Any, outer: tuple[type, ...]) -> Field:
@@ -158,10 +150,7 @@ def _validated_before(kind: type[BaseModel]) -> set[str]:
 
 
 def _is_validated_before(info: FieldInfo) -> bool:
-    return any(
-        type(mark).__name__ in ("BeforeValidator", "WrapValidator", "PlainValidator")
-        for mark in info.metadata
-    )
+    return any(type(mark).__name__ in ("BeforeValidator", "WrapValidator", "PlainValidator") for mark in info.metadata)
 
 
 def value_of(annotation: Any, where: str, outer: tuple[type, ...] = ()) -> Value:

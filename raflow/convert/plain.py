@@ -67,9 +67,7 @@ def _converter(kind: Any) -> Callable[[Any], Any] | None:
     if dataclasses.is_dataclass(kind) or issubclass(kind, BaseModel):
         return partial(_record, columns_of(kind))
     if issubclass(kind, np.ndarray):
-        return lambda value: (
-            value if value.ndim == 1 and value.dtype.kind in "biuf" else plain(value.tolist())
-        )
+        return lambda value: value if value.ndim == 1 and value.dtype.kind in "biuf" else plain(value.tolist())
     if issubclass(kind, np.datetime64 | np.timedelta64):
         return lambda value: value.astype(f"{kind.__name__}[us]").item()
     if issubclass(kind, np.generic):

@@ -92,9 +92,7 @@ def shape_of(annotation: Any) -> Shape:
     if annotation is list or get_origin(annotation) is list:
         (item,) = get_args(annotation) or (dict,)
         return Shape(per_record=False, columns=_columns(item, annotation), record=_record(item, annotation))
-    return Shape(
-        per_record=True, columns=_columns(annotation, annotation), record=_record(annotation, annotation)
-    )
+    return Shape(per_record=True, columns=_columns(annotation, annotation), record=_record(annotation, annotation))
 
 
 def _bare(annotation: Any) -> Any:

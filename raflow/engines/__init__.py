@@ -27,7 +27,11 @@ def choose(engine: str) -> tuple[str, str]:
 
 
 def make(
-    name: str, *, address: str | None = None, working_dir: str | None = None, by_value: ModuleType | None = None
+    name: str,
+    *,
+    address: str | None = None,
+    working_dir: str | None = None,
+    by_value: ModuleType | None = None,
 ) -> Engine:
     """Return an engine that is not started yet.
 

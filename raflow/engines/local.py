@@ -14,7 +14,10 @@ from raflow.runtime.engine import Capacity, ReplicaHandle
 
 
 class LocalEngine:
-    """Runs replicas in this process. Python functions share its one interpreter lock; Arrow does not need it."""
+    """Runs replicas in this process.
+
+    Python functions share its one interpreter lock and do not scale here; Arrow's do.
+    """
 
     name = "local"
 
@@ -59,7 +62,9 @@ class _LocalReplica:
         if self._killed:
             answer.set_exception(self._lost())
             return answer
-        threading.Thread(target=self._run, args=(answer, method, args), name=f"{self.name} {method}", daemon=True).start()
+        threading.Thread(
+            target=self._run, args=(answer, method, args), name=f"{self.name} {method}", daemon=True
+        ).start()
         return answer
 
     def kill(self) -> None:
@@ -75,7 +80,7 @@ class _LocalReplica:
         error, result = None, None
         try:
             result = getattr(self._replica, method)(*args)
-        except BaseException as raised:  # noqa: BLE001 - becomes the future's error
+        except BaseException as raised:
             error = raised
         with self._lock:
             if answer not in self._calls:

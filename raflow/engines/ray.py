@@ -7,7 +7,6 @@ another cluster left behind.
 
 from __future__ import annotations
 
-import gc
 import inspect
 import logging
 import os
@@ -32,8 +31,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # A future version's default, and the end of a warning: CUDA_VISIBLE_DEVICES stays as it is for 0 GPUs.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
-import ray  # noqa: E402
-from ray import cloudpickle  # noqa: E402
+import ray
+from ray import cloudpickle
 
 REACH_TIMEOUT_S = 10.0
 
@@ -149,29 +148,15 @@ class _Process:
         pa.set_cpu_count(1)
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         make, args = cloudpickle.loads(code)
-        self._replica = make(*args, self._name, _collect)
+        self._replica = make(*args, self._name, True)
 
     def call(self, loaded: None, method: str, *args: Any) -> Any:
         """Call the replica; `loaded` makes it wait until there is one, and fail as that has failed."""
         del loaded
-        result = getattr(self._replica, method)(*args)
-        if method == "setup":
-            _calm_collector()
-        return result
+        return getattr(self._replica, method)(*args)
 
 
 _Actor: Any = ray.remote(_Process)
-
-
-def _calm_collector() -> None:
-    """Keep the collector away from record loops: in a worker's large heap it made them 3 times slower."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-
-
-def _collect() -> None:
-    gc.collect(1)
 
 
 def foreign(error: BaseException, name: str) -> BaseException:

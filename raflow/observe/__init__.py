@@ -1,1 +1,1 @@
-"""What a person or a program can see of a run."""
+"""What users see of a run: progress while it goes on, a summary at its end."""

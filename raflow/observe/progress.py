@@ -77,9 +77,7 @@ def _left_s(before: StageStats, after: StageStats, elapsed_s: float) -> float | 
 def plain_lines(stats: RunStats, rates: Rates) -> list[str]:
     """Return one line per stage that works at the moment."""
     working = (Status.RUNNING, Status.RETRYING)
-    return [
-        _line(stage, rates.rows_per_s(n)) for n, stage in enumerate(stats.stages) if stage.status in working
-    ]
+    return [_line(stage, rates.rows_per_s(n)) for n, stage in enumerate(stats.stages) if stage.status in working]
 
 
 def _line(stage: StageStats, per_s: float | None) -> str:
@@ -102,9 +100,7 @@ def live_table(stats: RunStats, rates: Rates, width: int) -> Table:
     """Return one line per stage and one for the run, for a screen of so many columns."""
     columns = screen_columns(stats, rates, width)
     room = width - _width(columns) - 2
-    table = Table(
-        box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0), caption=footer(stats, rates)
-    )
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0), caption=footer(stats, rates))
     table.caption_justify = "left"
     for name in columns:
         style = "yellow" if name in ("skipped", "dead", "dead letters") else ""
@@ -223,9 +219,7 @@ class Lines(Progress):
         if at >= self._next:
             self._next = at + LINES_EVERY_S
             for line in plain_lines(stats, self._rates):
-                self._console.print(
-                    f"{self._now():%H:%M:%S} {line}", soft_wrap=True, markup=False, highlight=False
-                )
+                self._console.print(f"{self._now():%H:%M:%S} {line}", soft_wrap=True, markup=False, highlight=False)
 
     def close(self, stats: RunStats | None = None) -> None:
         """Do nothing: the summary follows."""

@@ -141,9 +141,7 @@ def _lines(stages: Sequence[dict[str, str]], frame: box.Box | None) -> Table:
 
 def _columns(stages: Sequence[dict[str, str]]) -> Table:
     """Return a table with a column per stage."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     table.add_column("stage", style="dim", no_wrap=True)
     for stage in stages:
         table.add_column(Text(stage["stage"]), justify="right", overflow="fold")

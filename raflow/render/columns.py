@@ -131,10 +131,7 @@ def _middles(
     for sweep in range(SWEEPS):
         for number in sorted(columns, reverse=bool(sweep % 2)):
             keys = columns[number]
-            side = {
-                key: (right if sweep % 2 else left)[key] or (left if sweep % 2 else right)[key]
-                for key in keys
-            }
+            side = {key: (right if sweep % 2 else left)[key] or (left if sweep % 2 else right)[key] for key in keys}
             wanted = [_mean([middle[other] + dy for other, dy in side[key]], middle[key]) for key in keys]
             middle |= zip(keys, _spread(wanted, [sizes[key][1] for key in keys]), strict=True)
     return middle
@@ -160,9 +157,7 @@ def _spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     return [mean + offset for mean, offset in zip(means, offsets, strict=True)]
 
 
-def _spans(
-    columns: Mapping[int, list[Key]], sizes: Mapping[Key, Size], gap: float
-) -> dict[int, tuple[float, float]]:
+def _spans(columns: Mapping[int, list[Key]], sizes: Mapping[Key, Size], gap: float) -> dict[int, tuple[float, float]]:
     """Return the left and right x of each column."""
     spans: dict[int, tuple[float, float]] = {}
     x, before = 0.0, None

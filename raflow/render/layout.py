@@ -40,9 +40,7 @@ def lay_out(graph: Graph, sizes: Mapping[str, Size], titles: Mapping[str, float]
         gap: Between two columns.
     """
     sizes = _even(graph, sizes)
-    inner = {
-        group.id: _inside(graph, group.id, sizes, gap) for group in graph.groups if graph.members(group.id)
-    }
+    inner = {group.id: _inside(graph, group.id, sizes, gap) for group in graph.groups if graph.members(group.id)}
     frames = {group: _frame(placed, titles[group]) for group, placed in inner.items()}
     outer = _outside(graph, sizes, inner, frames, gap)
     at = {group: outer.rects["group", group] for group in inner}
@@ -85,9 +83,7 @@ def _inside(graph: Graph, group: str, sizes: Mapping[str, Size], gap: float) -> 
     for number, edge in enumerate(graph.edges):
         start, end = ports = _ends(edge, number, members)
         if ports != (("in", number), ("out", number)):
-            columns |= {
-                port: -1 if port[0] == "in" else last + 1 for port in ports if isinstance(port, tuple)
-            }
+            columns |= {port: -1 if port[0] == "in" else last + 1 for port in ports if isinstance(port, tuple)}
             places |= {port: (0.0, BEND) for port in ports if isinstance(port, tuple)}
             links.append(Link(number, start, end))
     return place(places, columns, links, gap)
@@ -124,9 +120,7 @@ def _outside(
         start, end = graph.owner(edge.start), graph.owner(edge.end)
         if start != end:
             below = [
-                inner[owner[1]].rects[port, number].middle - frames[owner[1]].middle
-                if owner[0] == "group"
-                else 0.0
+                inner[owner[1]].rects[port, number].middle - frames[owner[1]].middle if owner[0] == "group" else 0.0
                 for owner, port in ((start, "out"), (end, "in"))
             ]
             links.append(Link(number, start, end, *below))

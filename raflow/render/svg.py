@@ -57,11 +57,7 @@ def draw(graph: Graph) -> str:
     parts += [_frame(group, layout.frames[group.id]) for group in graph.groups if group.id in layout.frames]
     parts += [_path(points) for points in layout.routes]
     parts += [_box(node, layout.boxes[node.id]) for node in graph.nodes]
-    parts += [
-        _edge_label(edge, points)
-        for edge, points in zip(graph.edges, layout.routes, strict=True)
-        if edge.label
-    ]
+    parts += [_edge_label(edge, points) for edge, points in zip(graph.edges, layout.routes, strict=True) if edge.label]
     return "\n".join([*parts, "</g>", "</svg>"]) + "\n"
 
 
@@ -98,9 +94,7 @@ def _box(node: Node, rect: Rect) -> str:
         f'<rect {_at(rect)} rx="9" fill="{fill}" stroke="{line}" stroke-width="1.25"/>',
         f'<path transform="translate({_n(rect.x + 18)} {_n(y - 5)})" d="{_ICONS[node.kind]}" fill="none" '
         f'stroke="{line}" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"/>',
-        _text(
-            shortened(node.label, LABEL_CHARS), x, y, "", f'font-size="14" font-weight="600" fill="{text}"'
-        ),
+        _text(shortened(node.label, LABEL_CHARS), x, y, "", f'font-size="14" font-weight="600" fill="{text}"'),
     ]
     look = f'font-size="11" font-family="{_escaped(MONO)}" fill="#475569"'
     parts += [_text(detail, x, y + 4 + 15 * row, "", look) for row, detail in enumerate(details, 1)]

@@ -1,0 +1,1 @@
+"""Execution, with no Ray in it: driver, scheduler, pool, replica, ledger, delivery."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from raflow.plan import Stage
 from raflow.runtime.ledger import Ledger, UnitRecord, prepared_event
-from raflow.runtime.stage import StageRun
 from raflow.sinks import Part
+
+Parts = Sequence[Sequence[Part]]
+"""Per sink of a stage, the error sink last."""
 
 _AT_ONCE = 8
 
@@ -24,10 +27,10 @@ _AT_ONCE = 8
 class Delivery:
     """A unit whose parts are staged."""
 
-    stage: StageRun
+    stage: Stage
     unit: int
     record: UnitRecord
-    replaces: tuple[tuple[Part, ...], ...] = ()
+    replaces: Parts = ()
     """What an earlier attempt has published; it goes first."""
 
 
@@ -75,11 +78,11 @@ class Delivering(threading.Thread):
         self._events += [item for item in items if isinstance(item, dict)]
         try:
             self._write()
-            list(executor.map(lambda one: one.stage.discard(one.replaces), deliveries))
-            self._events += [prepared_event(one.stage.stage.name, one.unit, one.record) for one in deliveries]
+            list(executor.map(lambda one: discard(one.stage, one.replaces), deliveries))
+            self._events += [prepared_event(one.stage.name, one.unit, one.record) for one in deliveries]
             self._write()
             errors = list(executor.map(_commit, deliveries))
-            names = [(one.stage.stage.name, one.unit) for one, error in zip(deliveries, errors, strict=True) if not error]
+            names = [(one.stage.name, one.unit) for one, error in zip(deliveries, errors, strict=True) if not error]
             self._events += [{"event": "committed", "stage": name, "unit": unit} for name, unit in names]
             if self._inbox.empty():
                 self._write()
@@ -88,16 +91,23 @@ class Delivering(threading.Thread):
             if not deliveries:
                 self._tell("broken", error)
         for one, problem in zip(deliveries, errors, strict=True):
-            self._tell("committed", one.stage.stage.name, one.unit, problem)
+            self._tell("committed", one.stage.name, one.unit, problem)
 
     def _write(self) -> None:
         self._ledger.record(self._events)
         self._events = []
 
 
+def discard(stage: Stage, parts: Parts) -> None:
+    """Remove what a unit has staged or published."""
+    for sink, group in zip(stage.all_sinks, parts, strict=False):
+        if group:
+            sink.discard(group)
+
+
 def _commit(delivery: Delivery) -> Exception | None:
     try:
-        for sink, parts in zip(delivery.stage.stage.all_sinks, delivery.record.parts, strict=False):
+        for sink, parts in zip(delivery.stage.all_sinks, delivery.record.parts, strict=False):
             if parts:
                 sink.commit(parts)
     except Exception as error:

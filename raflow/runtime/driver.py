@@ -16,26 +16,27 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any
 
 from raflow.errors import NoCapacity, RaflowError, ReplicaLost, RunFailed
-from raflow.metrics import RunStats, Status
-from raflow.runtime.delivery import Delivering, Delivery
+from raflow.metrics import Counts, RunStats, Status
+from raflow.plan import Plan
+from raflow.runtime.delivery import Delivering
 from raflow.runtime.engine import Engine
 from raflow.runtime.ledger import Ledger
 from raflow.runtime.pool import Pool
-from raflow.runtime.replica import Replica
 from raflow.runtime.rejects import TooManyErrors
+from raflow.runtime.replica import Replica
 from raflow.runtime.scheduler import Demand, allocate, assign
-from raflow.runtime.stage import StageRun, pack_text
-from raflow.runtime.work import Failure, Job, Outcome, restore, unpack_schema
+from raflow.runtime.stage import StageRun
+from raflow.runtime.work import Failure, Job, Outcome, restore
 from raflow.sinks import SinkContext
 
 _TICK_S = 0.5
 _TEARDOWN_S = 30.0
-_MAX_LOSSES = 3
 _MANY_FILES = 1000
 
 log = logging.getLogger("raflow")
@@ -45,42 +46,37 @@ class Driver(threading.Thread):
     """Runs the stages of one run to their end.
 
     Args:
-        flow_id: For messages.
-        stages: The work.
+        plan: What is run.
+        stages: The work, one for each stage of the plan.
         engine: Started.
         ledger: Open.
         context: For sinks.
-        log_level: For replicas.
-        drain_timeout_s: How long a drain may take.
         start_up_s: What it took to get here, for the stats.
     """
 
     def __init__(
         self,
-        flow_id: str,
+        plan: Plan,
         stages: list[StageRun],
         engine: Engine,
         ledger: Ledger,
         context: SinkContext,
-        *,
-        log_level: str,
-        drain_timeout_s: float,
         start_up_s: float,
     ) -> None:
         super().__init__(name=f"raflow driver {context.run_id}", daemon=True)
-        self.flow_id = flow_id
+        self.plan = plan
         self.stages = {stage.stage.name: stage for stage in stages}
         self.engine = engine
         self.ledger = ledger
         self.context = context
-        self.log_level = log_level
-        self.drain_timeout_s = drain_timeout_s
         self.start_up_s = start_up_s
         self.status = Status.PENDING
         self.error: BaseException | None = None
         self.ended = threading.Event()
         self.inbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
         self.delivering = Delivering(ledger, self.tell)
+        for stage in stages:
+            stage.delivering = self.delivering
         self.began = time.monotonic()
         self._drain_until: float | None = None
         self._stopped = False
@@ -113,7 +109,7 @@ class Driver(threading.Thread):
                 self._take(self._next_event())
                 self._dispatch()
             self._end()
-        except BaseException as error:  # noqa: BLE001 - reaches the user through `Run`
+        except BaseException as error:
             self._fail(error)
             self._end()
         finally:
@@ -165,7 +161,7 @@ class Driver(threading.Thread):
             return
         error = done.exception()
         if isinstance(error, ReplicaLost):
-            self._lose(name, index, error)
+            self.stages[name].lose(index, error)
         elif error is not None:
             raise error
         elif failure := done.result():
@@ -181,18 +177,18 @@ class Driver(threading.Thread):
             return
         error = done.exception()
         if isinstance(error, ReplicaLost):
-            self._lose(name, index, error)
+            self.stages[name].lose(index, error)
             return
         member.units.discard(unit)
+        member.counts = Counts()
         if error is not None:
             raise error
         outcome = done.result()
         if outcome.failure:
             self._fail_by(outcome.failure, name, index, unit)
-        elif outcome.widened:
-            self._widen(stage, unit, outcome)
-        else:
-            self._prepared(stage, unit, outcome)
+            return
+        self._note_many_files(stage, outcome)
+        stage.take(unit, outcome)
 
     def _on_committed(self, name: str, unit: int, error: Exception | None) -> None:
         stage = self.stages[name]
@@ -200,8 +196,6 @@ class Driver(threading.Thread):
             stage.committing.discard(unit)
             raise error
         stage.committed(unit)
-        if not stage.fits(unit):
-            self._repeat(stage, unit)
         self._check_errors(stage)
         if stage.is_done:
             self._finish_stage(stage)
@@ -212,7 +206,9 @@ class Driver(threading.Thread):
     def _on_drain(self, timeout_s: float | None) -> None:
         if self._drain_until is None:
             log.info("run %s drains: no new work is started", self.context.run_id)
-            self._drain_until = time.monotonic() + (self.drain_timeout_s if timeout_s is None else timeout_s)
+            self._drain_until = time.monotonic() + (
+                self.plan.options.drain_timeout_s if timeout_s is None else timeout_s
+            )
 
     def _on_stop(self) -> None:
         self._stopped = True
@@ -228,7 +224,13 @@ class Driver(threading.Thread):
             fits, needs = capacity.fits(stage.stage.options.needs()), stage.stage.options.needs()
             if fits == 0 and not capacity.grows:
                 raise NoCapacity(_no_capacity(stage.stage.name, needs, self.engine.available()))
-            job = Job(stage.stage, stage.columns, SinkContext(self.context.run_id), self.log_level, stage.limit)
+            job = Job(
+                stage.stage,
+                stage.columns,
+                SinkContext(self.context.run_id),
+                self.plan.options.log_level,
+                stage.limit,
+            )
             packed = self.engine.pack(Replica, job)
             stage.pool = Pool(stage.stage.name, self.engine, packed, stage.stage.options, self.tell)
             stage.began = time.monotonic()
@@ -239,7 +241,11 @@ class Driver(threading.Thread):
         capacity = self.engine.capacity()
         stages = [stage for stage in self.stages.values() if stage.pool and not stage.is_done]
         demands = [
-            Demand(max(capacity.fits(stage.stage.options.needs()), 1), stage.stage.options.num_replicas, len(stage.splits) - len(stage.done))
+            Demand(
+                max(capacity.fits(stage.stage.options.needs()), 1),
+                stage.stage.options.num_replicas,
+                len(stage.splits) - len(stage.done),
+            )
             for stage in stages
         ]
         for stage, size in zip(stages, allocate(demands), strict=True):
@@ -256,55 +262,6 @@ class Driver(threading.Thread):
                 unit = stage.waiting.popleft()
                 stage.pool.send(index, unit, stage.order(unit))
 
-    def _prepared(self, stage: StageRun, unit: int, outcome: Outcome) -> None:
-        for other in self._agree(stage, unpack_schema(outcome.schema)):
-            self._repeat(stage, other)
-        schema = unpack_schema(outcome.schema)
-        if schema is not None and not schema.equals(stage.agreed):
-            stage.discard(outcome.parts)
-            stage.waiting.appendleft(unit)
-            return
-        replaces = stage.units[unit].parts
-        self._note_many_files(stage, outcome)
-        self.delivering.deliver(Delivery(stage, unit, stage.prepared(unit, outcome), replaces))
-
-    def _widen(self, stage: StageRun, unit: int, outcome: Outcome) -> None:
-        schema = unpack_schema(outcome.widened)
-        if outcome.widened_input and schema is not None:
-            stage.widen_input(schema)
-            self.delivering.note({"event": "columns", "stage": stage.stage.name, "value": pack_text(stage.columns)})
-        else:
-            for other in self._agree(stage, schema):
-                self._repeat(stage, other)
-        stage.waiting.appendleft(unit)
-
-    def _agree(self, stage: StageRun, schema: Any) -> list[int]:
-        before = stage.agreed
-        repeat = stage.agree(schema)
-        if stage.agreed is not before:
-            self.delivering.note({"event": "agreed", "stage": stage.stage.name, "value": pack_text(stage.agreed)})
-        return repeat
-
-    def _repeat(self, stage: StageRun, unit: int) -> None:
-        self.delivering.note({"event": "repeat", "stage": stage.stage.name, "unit": unit})
-        stage.repeat(unit)
-
-    def _lose(self, name: str, index: int, error: ReplicaLost) -> None:
-        """Replace a lost replica; its units go back to the front of the line."""
-        stage, pool = self.stages[name], self._pool(name)
-        size = len(pool.members)
-        stage.replicas_lost += 1
-        for unit in sorted(pool.remove(index) or {-1}, reverse=True):
-            stage.losses[unit] = stage.losses.get(unit, 0) + 1
-            if unit >= 0:
-                stage.waiting.appendleft(unit)
-            if stage.losses[unit] >= _MAX_LOSSES:
-                what = stage.splits[unit].name if unit >= 0 else "its set-up"
-                msg = f"{stage.losses[unit]} replicas of {name!r} died in {what}; the last: {error}"
-                raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
-        log.warning("%s; a new one does its work again", error)
-        pool.grow(size)
-
     def _check_errors(self, stage: StageRun) -> None:
         bound, counts = stage.stage.options.max_errors, stage.counts()
         failed = counts.skipped + counts.dead_letters
@@ -317,7 +274,13 @@ class Driver(threading.Thread):
         waited = time.monotonic() - self.began
         for name, stage in self.stages.items():
             pool = stage.pool
-            if pool and pool.members and not pool.ready and not stage.replicas_lost and waited > stage.stage.options.start_timeout_s:
+            if (
+                pool
+                and pool.members
+                and not pool.ready
+                and not stage.replicas_lost
+                and waited > stage.stage.options.start_timeout_s
+            ):
                 free = self.engine.available()
                 needs = stage.stage.options.needs()
                 if any(free.get(key, 0.0) < amount for key, amount in needs.items()):
@@ -403,7 +366,11 @@ class Driver(threading.Thread):
         files = sum(len(group) for group in outcome.parts)
         total = files * len(stage.splits)
         text = f"{stage.stage.name} writes about {total:,} files: {files} per split; partition by fewer values"
-        if files > 1 and total > _MANY_FILES and not any(note.startswith(f"{stage.stage.name} writes") for note in self._notes):
+        if (
+            files > 1
+            and total > _MANY_FILES
+            and not any(note.startswith(f"{stage.stage.name} writes") for note in self._notes)
+        ):
             log.warning(text)
             self._notes.append(text)
 
@@ -414,15 +381,22 @@ class Driver(threading.Thread):
     def _snapshot(self) -> RunStats:
         return RunStats(
             run_id=self.context.run_id,
-            flow_id=self.flow_id,
+            flow_id=self.plan.flow_id,
             engine=self.engine.name,
             status=self.status,
             elapsed_s=0.0,
             start_up_s=self.start_up_s,
             stages=tuple(stage.stats() for stage in self.stages.values()),
             outputs=tuple(str(sink) for stage in self.stages.values() for sink in stage.stage.all_sinks),
-            notes=tuple(self._notes),
+            notes=(*self._notes, *_local_note(self.engine.name, self.stages.values())),
         )
+
+
+def _local_note(engine: str, stages: Iterable[StageRun]) -> list[str]:
+    slow = [stage.stage.name for stage in stages if stage.stage.shape.per_record and stage.most_replicas > 1]
+    if engine != "local" or not slow:
+        return []
+    return [f"replicas of {', '.join(slow)} share one interpreter: Python record functions run faster on engine='ray'"]
 
 
 def _no_capacity(name: str, needs: dict[str, float], free: dict[str, float], waited_s: float = 0.0) -> str:

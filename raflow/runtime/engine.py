@@ -65,7 +65,10 @@ class Engine(Protocol):
         """
 
     def spawn(self, name: str, packed: Any, needs: Resources) -> ReplicaHandle:
-        """Start a replica, `make(*args, name)`; returns at once, its calls wait until it is there."""
+        """Start a replica; returns at once, its calls wait until it is there.
+
+        It is made by `make(*args, name)`, or `make(*args, name, True)` where it has a process of its own.
+        """
 
     def close(self) -> None:
         """Release what this run holds. A Ray of our own is kept until the process ends."""

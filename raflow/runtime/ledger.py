@@ -154,7 +154,8 @@ class Ledger:
             else:
                 self.fs.pipe_file(f"{self.path}/{name}", text.encode())
         except Exception as error:
-            msg = f"the ledger at {self.root} cannot be written: {error}; set RAFLOW_LEDGER or FlowOptions(ledger_url=...)"
+            hint = "set RAFLOW_LEDGER or FlowOptions(ledger_url=...)"
+            msg = f"the ledger at {self.root} cannot be written: {error}; {hint}"
             raise SinkError(msg) from error
 
     def _read(self, name: str) -> Any:
@@ -171,14 +172,15 @@ class Ledger:
 def splits_event(stage: str, splits: list[Split]) -> dict[str, Any]:
     """Return the event that holds a stage's splits."""
     rows = [
-        [one.name, one.payload, one.rows, one.bytes, [[i.name, i.size, i.version] for i in one.inputs]] for one in splits
+        [one.name, one.payload, one.rows, one.bytes, [[i.name, i.size, i.version] for i in one.inputs]]
+        for one in splits
     ]
     return {"event": "splits", "stage": stage, "splits": rows}
 
 
 def prepared_event(stage: str, unit: int, record: UnitRecord) -> dict[str, Any]:
     """Return the event that must be durable before the unit's parts are published."""
-    parts = [[[p.target, p.rows, p.bytes, p.token] for p in group] for group in record.parts]
+    parts = [[[p.target, p.rows, p.size_bytes, p.token] for p in group] for group in record.parts]
     counts = vars(record.counts)
     return {
         "event": "prepared", "stage": stage, "unit": unit, "attempt": record.attempt,
@@ -230,7 +232,12 @@ def _last(root: str, flow_id: str) -> str:
 
 
 def _owner() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), "time": time.time()}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "time": time.time(),
+    }
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:
@@ -261,5 +268,3 @@ def _write_durably(path: str, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(f"{path}.tmp", path)
-
-

@@ -68,4 +68,5 @@ class Run:
         if isinstance(error, RunFailed):
             raise error from error.__cause__
         if error is not None:
-            raise RunFailed(f"run {self.id} failed: {error}") from error
+            msg = f"run {self.id} failed: {error}"
+            raise RunFailed(msg) from error

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import base64
+import logging
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
-from raflow import convert
-from raflow.errors import ResumeError
+from raflow.errors import ReplicaLost, RunFailed
 from raflow.metrics import Counts, StageStats, Status
 from raflow.plan import Stage
-from raflow.runtime.ledger import Ledger, StageRecord, UnitRecord, splits_event
+from raflow.runtime.delivery import Delivering, Delivery, discard
+from raflow.runtime.ledger import StageRecord, UnitRecord
 from raflow.runtime.pool import Pool
-from raflow.runtime.work import Order, Outcome, pack_schema, unpack_schema
+from raflow.runtime.work import Order, Outcome, pack_schema, pack_text, unpack_schema, unpack_text
 from raflow.schema import merge
-from raflow.sinks import Part, SinkContext
 from raflow.sources import Split
+
+SETUP = -1
+"""Stands for a unit where a replica was lost before it had one."""
+_MAX_LOSSES = 3
+
+log = logging.getLogger("raflow")
 
 
 class StageRun:
@@ -50,8 +54,10 @@ class StageRun:
         self.limit = limit
         self.agreed = unpack_text(record.agreed) or stage.returned
         self.units = record.units
+        self.delivering: Delivering
         self.done = {unit for unit, known in record.units.items() if known.committed}
         self.waiting = deque(unit for unit in range(len(splits)) if unit not in self.done)
+        self.total = sum((self.units[unit].counts for unit in self.done), Counts())
         self.committing: set[int] = set()
         self.losses: dict[int, int] = {}
         self.status = Status.PENDING
@@ -88,60 +94,89 @@ class StageRun:
         columns = pack_schema(self.columns) or b""
         return Order(f"{self.stage.name}.{unit:05d}", attempt, self.splits[unit], columns, pack_schema(self.agreed))
 
-    def widen_input(self, schema: pa.Schema) -> None:
-        """Take a wider input schema; units that are done saw values that fit the narrower one."""
-        self.columns = merge([self.columns, schema])
-
-    def agree(self, schema: pa.Schema | None) -> list[int]:
-        """Take an output schema into the agreed one.
-
-        Returns:
-            The committed units that must be done again, because their schema is narrower.
+    def take(self, unit: int, outcome: Outcome) -> None:
+        """Deliver what a unit has staged, or have it done again because the schema has widened.
 
         Raises:
-            SchemaError: It does not fit; names the field.
+            SchemaError: Its schema does not fit the agreed one; names the field.
         """
-        if schema is None:
-            return []
-        agreed = schema if self.agreed is None else merge([self.agreed, schema])
-        if self.agreed is not None and agreed.equals(self.agreed):
-            return []
-        self.agreed = agreed
-        return [unit for unit in sorted(self.done) if not self.fits(unit)]
-
-    def fits(self, unit: int) -> bool:
-        """Return whether a unit was written with the agreed schema."""
-        schema = unpack_text(self.units[unit].schema)
-        return schema is None or (self.agreed is not None and schema.equals(self.agreed))
-
-    def prepared(self, unit: int, outcome: Outcome) -> UnitRecord:
-        """Keep what a unit has staged, to be committed; returns the record for the ledger."""
-        record = UnitRecord(outcome.attempt, outcome.parts, pack_text(unpack_schema(outcome.schema)), outcome.counts)
+        schema = unpack_schema(outcome.widened or outcome.schema)
+        if outcome.widened and outcome.widened_input:
+            # Units that are done saw values that fit the narrower input.
+            self.columns = merge([self.columns, schema])
+            self._note("columns", pack_text(self.columns))
+        else:
+            self._agree(schema)
+        if outcome.widened or not (schema is None or schema.equals(self.agreed)):
+            discard(self.stage, outcome.parts)
+            self.waiting.appendleft(unit)
+            return
+        replaces = self.units[unit].parts
+        record = UnitRecord(outcome.attempt, outcome.parts, pack_text(schema), outcome.counts)
         self.units[unit] = record
         self.committing.add(unit)
-        return record
+        self.delivering.deliver(Delivery(self.stage, unit, record, replaces))
 
     def committed(self, unit: int) -> None:
-        """Mark a unit as published."""
+        """Mark a unit as published; one that was written before the schema widened is done again."""
         self.committing.discard(unit)
         self.done.add(unit)
+        self.total += self.units[unit].counts
+        if not self._fits(unit):
+            self._repeat(unit)
 
-    def repeat(self, unit: int) -> None:
-        """Have a unit done again."""
+    def lose(self, index: int, error: ReplicaLost) -> None:
+        """Replace a lost replica; its units go back to the front of the line.
+
+        Raises:
+            RunFailed: The same unit, or set-up, has cost several replicas.
+        """
+        pool, name = self.pool, self.stage.name
+        if pool is None or index not in pool.members:
+            return
+        size = len(pool.members)
+        self.replicas_lost += 1
+        for unit in sorted(pool.remove(index) or {SETUP}, reverse=True):
+            self.losses[unit] = self.losses.get(unit, 0) + 1
+            if unit != SETUP:
+                self.waiting.appendleft(unit)
+            if self.losses[unit] >= _MAX_LOSSES:
+                what = "set-up" if unit == SETUP else self.splits[unit].name
+                msg = f"{self.losses[unit]} replicas of {name!r} died in {what}; the last: {error}"
+                raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
+        log.warning("%s; a new one does its work again", error)
+        pool.grow(size)
+
+    def _agree(self, schema: pa.Schema | None) -> None:
+        """Take an output schema into the agreed one; committed units that are narrower are done again."""
+        if schema is None:
+            return
+        agreed = schema if self.agreed is None else merge([self.agreed, schema])
+        if self.agreed is not None and agreed.equals(self.agreed):
+            return
+        self.agreed = agreed
+        self._note("agreed", pack_text(agreed))
+        for unit in sorted(self.done):
+            if not self._fits(unit):
+                self._repeat(unit)
+
+    def _fits(self, unit: int) -> bool:
+        schema = unpack_text(self.units[unit].schema)
+        return schema is None or bool(schema.equals(self.agreed))
+
+    def _repeat(self, unit: int) -> None:
+        self.delivering.note({"event": "repeat", "stage": self.stage.name, "unit": unit})
+        self.total -= self.units[unit].counts
         self.done.discard(unit)
         self.waiting.append(unit)
 
-    def discard(self, parts: Sequence[Sequence[Part]]) -> None:
-        """Remove what a unit has staged or published."""
-        for sink, group in zip(self.stage.all_sinks, parts, strict=False):
-            if group:
-                sink.discard(group)
+    def _note(self, event: str, value: str | None) -> None:
+        self.delivering.note({"event": event, "stage": self.stage.name, "value": value})
 
     def counts(self) -> Counts:
         """Return the sums over committed units and those in flight."""
-        total = sum((self.units[unit].counts for unit in self.done), Counts())
         members = self.pool.members.values() if self.pool else ()
-        return sum((member.counts for member in members if member.units), total)
+        return sum((member.counts for member in members), self.total)
 
     def stats(self) -> StageStats:
         """Return what has been done so far."""
@@ -157,85 +192,3 @@ class StageRun:
             replicas_lost=self.replicas_lost,
             elapsed_s=(self.ended or time.monotonic()) - self.began if self.began else 0.0,
         )
-
-
-def begin(stage: Stage, ledger: Ledger, context: SinkContext, limit: int | None = None) -> StageRun:
-    """Look at a stage's input and output before data moves, and list its splits.
-
-    Raises:
-        RaflowError: Input is missing or does not fit the processor, or the output cannot be written.
-    """
-    columns = wanted(stage, stage.source.schema())
-    started = [sink.start(context) for sink in stage.all_sinks]
-    splits = stage.source.splits()
-    name = stage.name
-    ledger.record(
-        [
-            {"event": "started", "stage": name, "value": started},
-            {"event": "columns", "stage": name, "value": pack_text(columns)},
-            splits_event(name, splits),
-        ]
-    )
-    return StageRun(stage, splits, columns, started, StageRecord(), limit)
-
-
-def resume(stage: Stage, record: StageRecord | None, context: SinkContext) -> StageRun:
-    """Continue a stage where an earlier process of the run has left it.
-
-    Raises:
-        ResumeError: The run has no such stage, or its input has changed.
-    """
-    columns = unpack_text(record.columns) if record else None
-    if record is None or columns is None:
-        msg = f"run {context.run_id} died before stage {stage.name!r} began; run it anew"
-        raise ResumeError(msg)
-    _check_unchanged(stage, record)
-    for sink in stage.all_sinks:
-        sink.resume(context)
-    run = StageRun(stage, record.splits, columns, record.started, record)
-    for unit in run.waiting:
-        if unit in run.units:
-            run.discard(run.units[unit].parts)
-            run.units[unit] = UnitRecord(run.units[unit].attempt)
-    return run
-
-
-def wanted(stage: Stage, available: pa.Schema) -> pa.Schema:
-    """Return the columns that the source is to deliver.
-
-    All of them, or those that the record type has; the record type decides the types of text sources.
-
-    Raises:
-        SchemaError: The record type wants what the source does not have.
-    """
-    columns = stage.shape.columns
-    if columns is None:
-        return available
-    if stage.source.typed_by_record():
-        typed = [columns.field(f.name) if f.name in columns.names else f for f in available]
-        convert.check(columns, pa.schema(typed))
-        return pa.schema([field for field in typed if field.name in columns.names])
-    convert.check(columns, available)
-    return pa.schema([field for field in available if field.name in columns.names])
-
-
-def _check_unchanged(stage: Stage, record: StageRecord) -> None:
-    now = {entry.name: entry for entry in stage.source.inputs()}
-    for old in dict.fromkeys(entry for split in record.splits for entry in split.inputs):
-        if old.name not in now:
-            msg = f"input {old.name} of {stage.name!r} is gone since the run began; put it back or run anew"
-            raise ResumeError(msg)
-        if now[old.name] != old:
-            msg = f"input {old.name} of {stage.name!r} has changed since the run began; run anew"
-            raise ResumeError(msg)
-
-
-def pack_text(schema: pa.Schema | None) -> str | None:
-    """Return a schema as text for the ledger."""
-    data = pack_schema(schema)
-    return None if data is None else base64.b64encode(data).decode()
-
-
-def unpack_text(text: str | None) -> pa.Schema | None:
-    """Return the schema in a ledger's text."""
-    return None if text is None else unpack_schema(base64.b64decode(text))

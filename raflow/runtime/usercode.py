@@ -48,7 +48,9 @@ class UserCode:
             if self.loop is not None:
                 self.loop.close()
 
-    def process(self, batch: pa.RecordBatch, first_row: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+    def process(
+        self, batch: pa.RecordBatch, first_row: int, hint: pa.Schema | None, rejects: Rejects
+    ) -> pa.RecordBatch | None:
         """Return what user code made of a batch; None if nothing is left.
 
         Args:
@@ -61,7 +63,9 @@ class UserCode:
             return self._records(batch, first_row, hint, rejects)
         return self._batch(batch, first_row, hint, rejects)
 
-    def _records(self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+    def _records(
+        self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
+    ) -> pa.RecordBatch | None:
         decoded = self.stage.shape.decode(batch)
         for row, error in decoded.rejected:
             rejects.record(first + row, batch.slice(row, 1), error)
@@ -76,15 +80,26 @@ class UserCode:
         else:
             results = _each(call, decoded.values, fail)
         encoded = convert.encode(results, hint)
-        for index, error in encoded.rejected:
-            fail(index, error)
+        if encoded.rejected:
+            # All results of a record are written, or none: its dead letter can then be replayed.
+            for index, error in dict(encoded.rejected).items():
+                fail(index, error)
+                results[index] = None
+            encoded = convert.encode(results, hint)
         return encoded.batch
 
-    def _batch(self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+    def _batch(
+        self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
+    ) -> pa.RecordBatch | None:
         return self._bisect(batch, first, hint, rejects, self._patient(self._whole))
 
     def _bisect(
-        self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects, call: Callable[..., Any]
+        self,
+        batch: pa.RecordBatch,
+        first: int,
+        hint: pa.Schema | None,
+        rejects: Rejects,
+        call: Callable[..., Any],
     ) -> pa.RecordBatch | None:
         """Halve a failing batch until the failing records stand alone, so that only they are lost."""
         try:
@@ -102,7 +117,9 @@ class UserCode:
         ]
         return convert.concat([half for half in halves if half is not None])
 
-    def _whole(self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects) -> pa.RecordBatch | None:
+    def _whole(
+        self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
+    ) -> pa.RecordBatch | None:
         decoded = self.stage.shape.decode(batch)
         encoded = convert.encode_batch(self.call(decoded.values), hint)
         for row, error in decoded.rejected:
@@ -130,17 +147,15 @@ class UserCode:
 
     async def _gather(self, values: Iterable[Any], fail: Callable[[int, Exception], None]) -> list[Any]:
         code, slots = self._code(), asyncio.Semaphore(self.stage.options.concurrency)
-        delays = [*self.retry.delays(), None]
 
         async def one(value: Any) -> Any:
             async with slots:
-                for delay_s in delays:
+                for delay_s in self.retry.delays():
                     try:
                         return await code(value)
                     except Exception:
-                        if delay_s is None:
-                            raise
                         await asyncio.sleep(delay_s)
+                return await code(value)
 
         results = await asyncio.gather(*(one(value) for value in values), return_exceptions=True)
         for index, result in enumerate(results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import traceback
 from dataclasses import dataclass, field
 
@@ -84,6 +85,17 @@ def pack_schema(schema: pa.Schema | None) -> bytes | None:
 def unpack_schema(data: bytes | None) -> pa.Schema | None:
     """Return the schema in the bytes."""
     return None if data is None else pa.ipc.read_schema(pa.py_buffer(data))
+
+
+def pack_text(schema: pa.Schema | None) -> str | None:
+    """Return a schema as text for the ledger."""
+    data = pack_schema(schema)
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def unpack_text(text: str | None) -> pa.Schema | None:
+    """Return the schema in a ledger's text."""
+    return None if text is None else unpack_schema(base64.b64decode(text))
 
 
 def explain(error: BaseException, where: str) -> Failure:

@@ -239,9 +239,7 @@ def test_rejects_of_several_causes_keep_their_rows() -> None:
 
 
 def test_a_model_takes_aliases_defaults_and_nulls() -> None:
-    batch = pa.record_batch(
-        {"number": [1, 2], "price": pa.array([Decimal("1.25"), Decimal(2)]), "town": ["Ulm", None]}
-    )
+    batch = pa.record_batch({"number": [1, 2], "price": pa.array([Decimal("1.25"), Decimal(2)]), "town": ["Ulm", None]})
     orders = decoded(Order, batch)
     assert [order.city for order in orders] == ["Ulm", "Bonn"]
     assert (orders[0].price, orders[0].buyer) == (Decimal("1.25"), None)
@@ -282,9 +280,7 @@ def test_timestamps_are_cut_to_microseconds_and_keep_their_zone() -> None:
     aware = pa.record_batch({"at": naive.drop_null().cast(pa.timestamp("ns", "Europe/Berlin"))})
     assert decoded(Event, aware)[0].at == datetime(1970, 1, 1, microsecond=1, tzinfo=timezone.utc)
     assert decoded(dict, aware)[0]["at"].utcoffset() == timedelta(hours=1)
-    nested = pa.record_batch(
-        {"x": pa.array([[{"t": 1_001}]], pa.list_(pa.struct([("t", pa.timestamp("ns"))])))}
-    )
+    nested = pa.record_batch({"x": pa.array([[{"t": 1_001}]], pa.list_(pa.struct([("t", pa.timestamp("ns"))])))})
     assert type(decoded(dict, nested)[0]["x"][0]["t"]) is datetime
 
 
@@ -410,9 +406,7 @@ class Node:
     children: list[Node]
 
 
-@pytest.mark.parametrize(
-    "annotation", [int, set[int], Trip | None, list[int], list[list[Trip]], "Trip", object()]
-)
+@pytest.mark.parametrize("annotation", [int, set[int], Trip | None, list[int], list[list[Trip]], "Trip", object()])
 def test_other_annotations_are_refused_with_what_is_allowed(annotation: Any) -> None:
     with pytest.raises(InvalidProcessor, match=r"a function cannot get .*pa\.RecordBatch"):
         shape_of(annotation)

@@ -144,9 +144,7 @@ def test_values_inside_of_dicts_are_converted(value: Any, stored: Any, kind: pa.
     assert encoded.batch.schema.field("v").type == kind
 
 
-@pytest.mark.parametrize(
-    "value", [{1}, 1j, object(), {1: 2}, [{1}], {"a": 1j}, lambda: 1, 2**63, -(2**70), "\ud800"]
-)
+@pytest.mark.parametrize("value", [{1}, 1j, object(), {1: 2}, [{1}], {"a": 1j}, lambda: 1, 2**63, -(2**70), "\ud800"])
 def test_a_value_without_arrow_form_rejects_its_record_and_names_the_field(value: Any) -> None:
     encoded = encode([{"v": None}, {"v": value}, {"v": None}], None)
     assert encoded.batch is not None

@@ -18,7 +18,7 @@ WAIT_S = 60
 
 
 class Counter:
-    def __init__(self, start: int, name: str, between_batches: Any = None) -> None:
+    def __init__(self, start: int, name: str, own_process: bool = False) -> None:
         self.value = start
         self.name = name
         self.gate = threading.Event()
@@ -114,7 +114,7 @@ def test_code_that_cannot_travel_is_named(ray_session: None) -> None:
     lock = threading.Lock()
 
     class Job:
-        class stage:  # noqa: N801
+        class stage:
             name = "locked"
 
             @staticmethod
@@ -126,7 +126,9 @@ def test_code_that_cannot_travel_is_named(ray_session: None) -> None:
         ray.pack(Counter, Job)
 
 
-def test_the_engine_is_what_was_asked_for_else_the_environments_else_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_what_was_asked_for_else_the_environments_else_ray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert engines.choose("auto")[0] == "ray"
     assert engines.choose("local") == ("local", "asked for")
     monkeypatch.setenv("RAFLOW_ENGINE", "local")

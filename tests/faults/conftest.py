@@ -50,9 +50,23 @@ class Job:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `raflow run` as the leader of a process group."""
-        command = [sys.executable, "-m", "raflow", "run", f"{PROGRAM}:app", "--engine", self.engine, *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "raflow",
+            "run",
+            f"{PROGRAM}:app",
+            "--engine",
+            self.engine,
+            *arguments,
+        ]
         process = subprocess.Popen(
-            command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
         self.running.append(process)
         return process

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import psutil
@@ -55,7 +54,9 @@ def test_a_random_partition_column_doubles_nothing(job: Job, wait_until: Until) 
 
 
 @pytest.mark.parametrize("cloud", ["s3", "gcs"])
-def test_object_stores_are_as_exact_as_disks(job: Job, wait_until: Until, cloud: str, request: pytest.FixtureRequest) -> None:
+def test_object_stores_are_as_exact_as_disks(
+    job: Job, wait_until: Until, cloud: str, request: pytest.FixtureRequest
+) -> None:
     store = request.getfixturevalue(cloud)
     job.output = f"{store.url}/out"
     job.settings["storage"] = store.storage_options
@@ -113,7 +114,10 @@ def test_no_process_of_ours_is_alive_after_the_driver_was_killed(job: Job, wait_
     job.engine = "ray"
     process = job.start()
     wait_until(lambda: job.committed() >= 2, "two units are committed", 120)
-    family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True) if _is_ours(child))]
+    family = [
+        process.pid,
+        *(child.pid for child in psutil.Process(process.pid).children(recursive=True) if _is_ours(child)),
+    ]
     assert set(job.pids) < set(family)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -156,5 +160,3 @@ def test_the_second_signal_stops_at_once(job: Job, wait_until: Until) -> None:
     process.wait(3)
     assert process.returncode == 130
     assert rows(job) == []
-
-

@@ -33,9 +33,7 @@ class Clock:
 
 
 def stage(name: str = "tip_rate", rows: int = 0, done: int = 0, total: int = 40, **more: int) -> StageStats:
-    counts = Counts(
-        rows, rows * 9 // 10, skipped=more.get("skipped", 0), dead_letters=more.get("dead_letters", 0)
-    )
+    counts = Counts(rows, rows * 9 // 10, skipped=more.get("skipped", 0), dead_letters=more.get("dead_letters", 0))
     return StageStats(name, Status.RUNNING, counts, 2, done, total, more.get("lost", 0))
 
 
@@ -55,9 +53,7 @@ def screen(width: int, *, terminal: bool = True) -> Console:
 
 
 def test_rows_per_second_are_those_of_the_last_five_seconds() -> None:
-    known = rates(
-        *((float(at), run(stage(rows=at * 100 if at < 10 else 1000 + (at - 10) * 500))) for at in range(20))
-    )
+    known = rates(*((float(at), run(stage(rows=at * 100 if at < 10 else 1000 + (at - 10) * 500))) for at in range(20)))
     assert known.rows_per_s(0) == 500
 
 
@@ -136,9 +132,7 @@ def test_the_footer_tells_how_long_it_takes() -> None:
     first, now = run(stage()), run(stage(done=10), elapsed_s=65.4)
     assert footer(run(stage(), status=Status.PENDING), rates((0.0, first))) == "app is starting"
     assert footer(first, rates((0.0, first))) == "app running for 5.0 s"
-    assert (
-        footer(now, rates((0.0, first), (65.0, now))) == "app running for 1 min 05 s, about 3 min 15 s left"
-    )
+    assert footer(now, rates((0.0, first), (65.0, now))) == "app running for 1 min 05 s, about 3 min 15 s left"
 
 
 def test_without_a_terminal_each_stage_prints_a_line_every_five_seconds() -> None:

@@ -19,15 +19,11 @@ def stage(name: str, done: int = 40, **more: int) -> StageStats:
 
 
 def run(*stages: StageStats, status: Status = Status.SUCCEEDED) -> RunStats:
-    return RunStats(
-        "20250101-3fa2", "app", "ray", status, 10.0, 2.1, stages, (PATH,), ("one [bold]note[/bold]",)
-    )
+    return RunStats("20250101-3fa2", "app", "ray", status, 10.0, 2.1, stages, (PATH,), ("one [bold]note[/bold]",))
 
 
 def printed(renderable: object, width: int, *, terminal: bool) -> str:
-    console = Console(
-        file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, _environ={}
-    )
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None, _environ={})
     show(console, renderable)  # type: ignore[arg-type]
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -100,12 +96,8 @@ def test_a_run_without_stages_has_a_summary() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_failure_shows_the_users_traceback_then_the_place_then_the_message(terminal: bool) -> None:
-    trace = (
-        'Traceback (most recent call last):\n  File "f.py", line 3, in f\n    1 / 0\nZeroDivisionError: [0]\n'
-    )
-    error = RunFailed(
-        "f failed: [red]why[/red]", processor="f", replica="f-1", split="a.csv", traceback=trace
-    )
+    trace = 'Traceback (most recent call last):\n  File "f.py", line 3, in f\n    1 / 0\nZeroDivisionError: [0]\n'
+    error = RunFailed("f failed: [red]why[/red]", processor="f", replica="f-1", split="a.csv", traceback=trace)
     lines = [line.rstrip() for line in printed(failure(error), 80, terminal=terminal).splitlines()]
     assert lines == [
         *trace.splitlines(),

@@ -71,9 +71,7 @@ class ArrowFiles(Files):
 
     def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
         footers = self._read_footers(files)
-        return [
-            piece for file, (_, count) in zip(files, footers, strict=True) for piece in _batches(file, count)
-        ]
+        return [piece for file, (_, count) in zip(files, footers, strict=True) for piece in _batches(file, count)]
 
     def _read_footers(self, files: Sequence[DataFile]) -> list[tuple[pa.Schema, int | None]]:
         with ThreadPoolExecutor(THREADS) as threads:

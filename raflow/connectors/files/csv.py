@@ -9,6 +9,7 @@ from io import BufferedReader
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from raflow.connectors.files.documents import Document
@@ -16,7 +17,7 @@ from raflow.connectors.files.files import Path
 from raflow.connectors.files.formats import CsvFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.lines import Quotes
-from raflow.connectors.files.misfits import Parser
+from raflow.connectors.files.misfits import Parser, bisect_misfits
 from raflow.connectors.files.text import TextFiles, encoding_name
 from raflow.errors import InvalidOption, SchemaError, SourceError
 
@@ -45,12 +46,13 @@ class _Dialect:
             msg = "newlines_in_values needs a quote_char"
             raise InvalidOption(msg)
 
-    def parsing(self) -> pyarrow.csv.ParseOptions:
+    def parsing(self, **more: Any) -> pyarrow.csv.ParseOptions:
         return pyarrow.csv.ParseOptions(
             delimiter=self.delimiter,
             quote_char=self.quote_char or False,
             escape_char=self.escape_char or False,
             newlines_in_values=self.newlines_in_values,
+            **more,
         )
 
     def quotes(self) -> Quotes | None:
@@ -148,6 +150,9 @@ class CsvFiles(TextFiles):
         return sum(len(stream.readline()) for _ in range(self._skip_rows))
 
     def _names(self, header: bytes, shown: str) -> list[str]:
+        if b"\r" in header.rstrip(b"\r\n") and self._quotes is None:
+            msg = f"{shown}: lines end with a carriage return alone; convert them to newlines"
+            raise SourceError(msg)
         names = self._dialect.first_row(self._as_utf8(header))
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -172,9 +177,7 @@ class _CsvParser:
         wanted = pa.schema([field for field in columns if field.name in self.names])
         for field in wanted:
             if pa.types.is_nested(field.type):
-                msg = (
-                    f"column {field.name!r} should be {field.type}, which CSV cannot hold; take it as string"
-                )
+                msg = f"column {field.name!r} should be {field.type}, which CSV cannot hold; take it as string"
                 raise SchemaError(msg)
         texts = pa.schema([field for field in wanted if _is_text(field.type)])
         if not texts.names:
@@ -195,11 +198,28 @@ class _CsvParser:
         found = self._read(text, None, quoted_nulls=True).schema
         return pa.schema([(f.name, pa.string() if pa.types.is_binary(f.type) else f.type) for f in found])
 
+    def suspects(self, texts: Sequence[bytes], columns: pa.Schema) -> dict[int, list[pa.Field]]:
+        malformed: list[int] = []
+
+        def skip(row: pyarrow.csv.InvalidRow) -> str:
+            malformed.append(row.number - 1)
+            return "skip"
+
+        wanted = [field for field in columns if field.name in self.names]
+        raw = pa.schema([field.with_type(pa.binary()) for field in wanted])
+        table = self._read(b"".join(texts), raw, quoted_nulls=True, invalid_row_handler=skip)
+        found: dict[int, list[pa.Field]] = {index: [] for index in malformed}
+        rows = [index for index in range(len(texts)) if index not in found]
+        for field in wanted:
+            for row in _unfit(table.column(field.name).combine_chunks(), field.type):
+                found.setdefault(rows[row], []).append(field)
+        return found
+
     def value(self, record: bytes, name: str) -> str:
         column = self._read(record, pa.schema([(name, pa.binary())]), quoted_nulls=False).column(name)
         return repr((column[0].as_py() or b"").decode(errors="replace"))
 
-    def _read(self, text: bytes, columns: pa.Schema | None, *, quoted_nulls: bool) -> pa.Table:
+    def _read(self, text: bytes, columns: pa.Schema | None, *, quoted_nulls: bool, **parsing: Any) -> pa.Table:
         converting = pyarrow.csv.ConvertOptions(
             column_types=columns,
             include_columns=None if columns is None else columns.names or [_NO_COLUMN],
@@ -208,15 +228,29 @@ class _CsvParser:
             strings_can_be_null=True,
             quoted_strings_can_be_null=quoted_nulls,
         )
-        reading = pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=len(text) + 1, column_names=self.names
-        )
+        reading = pyarrow.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=self.names)
         return pyarrow.csv.read_csv(
             pa.BufferReader(text),
             read_options=reading,
-            parse_options=self.dialect.parsing(),
+            parse_options=self.dialect.parsing(**parsing),
             convert_options=converting,
         )
+
+
+def _unfit(values: pa.Array, kind: pa.DataType) -> list[int]:
+    """Return which values do not convert; Arrow's casts parse text as its CSV reader does."""
+
+    def convert(start: int, stop: int) -> None:
+        text = values.slice(start, stop - start).cast(pa.string())
+        if not _is_text(kind):
+            pc.utf8_trim_whitespace(text).cast(kind)
+
+    if pa.types.is_binary(kind) or pa.types.is_null(kind):
+        return []
+    try:
+        return bisect_misfits(len(values), convert)
+    except pa.ArrowNotImplementedError:
+        return []
 
 
 def _first_record(stream: BufferedReader, quotes: Quotes | None) -> tuple[bytes, int]:

@@ -284,9 +284,7 @@ class _CsvWriter:
                 )
                 raise SinkError(msg)
         self._stream = stream
-        chosen = pyarrow.csv.WriteOptions(
-            include_header=options.header, delimiter=options.delimiter, batch_size=16384
-        )
+        chosen = pyarrow.csv.WriteOptions(include_header=options.header, delimiter=options.delimiter, batch_size=16384)
         self._writer = pyarrow.csv.CSVWriter(stream, schema, write_options=chosen)
 
     def write(self, batch: pa.RecordBatch) -> None:

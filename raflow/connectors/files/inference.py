@@ -31,9 +31,7 @@ def _type(name: str, given: str | pa.DataType) -> pa.DataType:
     try:
         return pa.type_for_alias(given)
     except ValueError as exc:
-        msg = (
-            f"schema: column {name!r} is {given!r}, no Arrow type; write e.g. 'int64' or pass a pyarrow type"
-        )
+        msg = f"schema: column {name!r} is {given!r}, no Arrow type; write e.g. 'int64' or pass a pyarrow type"
         raise InvalidOption(msg) from exc
 
 

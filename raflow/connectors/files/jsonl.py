@@ -21,6 +21,8 @@ from raflow.connectors.files.text import TextFiles, encoding_name
 _NO_COLUMN = pa.schema([("\0", pa.int64())])
 """A column that no file has: asking for it alone counts rows."""
 
+_MALFORMED: dict[str, Any] = {}
+
 
 class JsonLinesFiles(TextFiles):
     """JSON Lines files (one object per line), split by byte ranges and parsed by Arrow.
@@ -86,8 +88,38 @@ class _JsonParser:
     def infer(self, text: bytes) -> pa.Schema:
         return _read(text, None).schema
 
+    def suspects(self, texts: Sequence[bytes], columns: pa.Schema) -> dict[int, list[pa.Field]]:
+        found: dict[int, list[pa.Field]] = {}
+        for index, text in enumerate(texts):
+            record = _loaded(text)
+            fields = [field for field in columns if not _may_be(record.get(field.name), field.type)]
+            if fields or record is _MALFORMED:
+                found[index] = fields
+        return found
+
     def value(self, record: bytes, name: str) -> str:
         return json.dumps(json.loads(record).get(name))
+
+
+def _loaded(text: bytes) -> dict[str, Any]:
+    try:
+        record = {} if text.isspace() else json.loads(text)
+    except (ValueError, RecursionError):
+        return _MALFORMED
+    return record if isinstance(record, dict) else _MALFORMED
+
+
+def _may_be(value: Any, kind: pa.DataType) -> bool:
+    """Return whether a value can be of a plain type; other types are left to Arrow."""
+    if value is None:
+        return True
+    if pa.types.is_integer(kind):
+        return type(value) is int
+    if pa.types.is_floating(kind):
+        return type(value) in (int, float)
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind):
+        return type(value) is (bool if pa.types.is_boolean(kind) else str)
+    return True
 
 
 def _read(text: bytes, schema: pa.Schema | None) -> pa.Table:

@@ -65,9 +65,10 @@ def show(location: Location, path: str) -> str:
     """Return a file's path or URL for messages."""
     if location.is_local and "::" not in location.url:
         return path
-    chain = location.url.partition("::")
+    head, _, tail = location.url.partition("::")
     with foreign_errors(f"opening {location.shown}", SourceError):
-        return redact(f"{location.fs.unstrip_protocol(path)}{chain[1]}{chain[2]}")
+        url = location.fs.unstrip_protocol(path)
+    return redact(f"{url}::{tail}" if tail and "://" in head else url)
 
 
 def _list_one(root: int, location: Location) -> list[DataFile]:

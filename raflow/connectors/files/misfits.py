@@ -39,6 +39,12 @@ class Parser(Protocol):
     def infer(self, text: bytes) -> pa.Schema:
         """Return the types that the text seems to have."""
 
+    def suspects(self, texts: Sequence[bytes], columns: pa.Schema) -> dict[int, list[pa.Field]]:
+        """Return quickly which records do not fit, and the columns why; none if malformed.
+
+        It may overlook some, but names none that fits.
+        """
+
     def value(self, record: bytes, name: str) -> str:
         """Return one value of a well-formed record as it stands there."""
 
@@ -70,9 +76,12 @@ def salvage(
     """
     texts = [text for _, text in records]
     _widen_untyped(texts, parser, columns)
-    tables, bad = sift(texts, lambda text: parser.parse(text, columns))
+    suspects = parser.suspects(texts, columns)
+    others = [index for index in range(len(texts)) if index not in suspects]
+    tables, overlooked = sift([texts[index] for index in others], lambda text: parser.parse(text, columns))
+    suspects |= {others[index]: _misfitting(texts[others[index]], parser, columns) for index in overlooked}
     misfits = [
-        _misfit(records[index][1], f"{shown} line {records[index][0]}", parser, columns) for index in bad
+        Misfit(texts[index], f"{shown} line {records[index][0]}", fields) for index, fields in sorted(suspects.items())
     ]
     _widen_integers(misfits, parser, columns)
     for misfit in misfits:
@@ -84,19 +93,28 @@ def salvage(
 def sift(texts: Sequence[bytes], parse: Callable[[bytes], Found]) -> tuple[list[Found], list[int]]:
     """Return what was parsed, in order, and the indexes of the texts that could not be."""
     parsed: list[Found] = []
+
+    def attempt(start: int, stop: int) -> None:
+        parsed.append(parse(b"".join(texts[start:stop])))
+
+    return parsed, bisect_misfits(len(texts), attempt)
+
+
+def bisect_misfits(count: int, attempt: Callable[[int, int], None]) -> list[int]:
+    """Return the items for which an attempt at a range that holds them fails, down to the item alone."""
     bad: list[int] = []
-    waiting = [(0, len(texts))] if texts else []
+    waiting = [(0, count)] if count else []
     while waiting:
         start, stop = waiting.pop()
         try:
-            parsed.append(parse(b"".join(texts[start:stop])))
+            attempt(start, stop)
         except UNFIT:
             if stop - start == 1:
                 bad.append(start)
             else:
                 middle = (start + stop) // 2
                 waiting += [(middle, stop), (start, middle)]
-    return parsed, bad
+    return bad
 
 
 def _widen_untyped(texts: Sequence[bytes], parser: Parser, columns: pa.Schema) -> None:
@@ -104,9 +122,7 @@ def _widen_untyped(texts: Sequence[bytes], parser: Parser, columns: pa.Schema) -
     if not untyped.names:
         return
     samples = [_only(schema, untyped.names) for schema in sift(texts, parser.infer)[0]]
-    seen = agree(
-        [("earlier records", schema) for schema in [untyped, *samples]], all_is_text=parser.all_is_text
-    )
+    seen = agree([("earlier records", schema) for schema in [untyped, *samples]], all_is_text=parser.all_is_text)
     if seen != untyped:
         raise SchemaWidened(_replaced(columns, seen))
 
@@ -134,11 +150,10 @@ def _replaced(columns: pa.Schema, wide: pa.Schema) -> pa.Schema:
     return pa.schema([wide.field(field.name) if field.name in wide.names else field for field in columns])
 
 
-def _misfit(record: bytes, position: str, parser: Parser, columns: pa.Schema) -> Misfit:
+def _misfitting(record: bytes, parser: Parser, columns: pa.Schema) -> list[pa.Field]:
     if not _fits(record, parser, _ANY):
-        return Misfit(record, position, ())
-    fields = [field for field in columns if not _fits(record, parser, pa.schema([field]))]
-    return Misfit(record, position, fields)
+        return []
+    return [field for field in columns if not _fits(record, parser, pa.schema([field]))]
 
 
 def _fits(record: bytes, parser: Parser, columns: pa.Schema) -> bool:
@@ -157,6 +172,6 @@ def _why(misfit: Misfit, parser: Parser) -> RaflowError:
     try:
         parser.parse(misfit.record, _ANY)
     except UNFIT as exc:
-        reason = re.sub(r"[.]? in row \d+$", "", str(exc).splitlines()[0])[:_TEXT_LENGTH]
+        reason = re.sub(r"[.]? in row \d+$|Row #\d+: ", "", str(exc).splitlines()[0])[:_TEXT_LENGTH]
         return SourceError(f"{misfit.position}: {reason}")
     return SourceError(f"{misfit.position}: the record cannot be read")

@@ -73,15 +73,11 @@ class ParquetFiles(Files):
     def _file_schema(self, files: Sequence[DataFile]) -> pa.Schema:
         footers = self._read_footers(files)
         shown = [file.shown for file in files]
-        return merged(
-            list(zip(shown, [plain(footer.schema.to_arrow_schema()) for footer in footers], strict=True))
-        )
+        return merged(list(zip(shown, [plain(footer.schema.to_arrow_schema()) for footer in footers], strict=True)))
 
     def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
         footers = self._read_footers(files)
-        return [
-            piece for file, footer in zip(files, footers, strict=True) for piece in _row_groups(file, footer)
-        ]
+        return [piece for file, footer in zip(files, footers, strict=True) for piece in _row_groups(file, footer)]
 
     def _read_footers(self, files: Sequence[DataFile]) -> list[pq.FileMetaData]:
         with ThreadPoolExecutor(THREADS) as threads:
@@ -133,9 +129,7 @@ def _row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Piece]:
         first_row += group.num_rows
 
 
-def _read_groups(
-    parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[str]
-) -> Iterator[pa.RecordBatch]:
+def _read_groups(parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[str]) -> Iterator[pa.RecordBatch]:
     row_bytes = _sampled_row_bytes(parquet, groups[:1], wanted)
     for group in groups:
         row_bytes = max(row_bytes, _stored_row_bytes(parquet.metadata.row_group(group), wanted))

@@ -64,9 +64,7 @@ class TextFiles(Files):
         ranges: dict[str, list[Piece]] = {}
         for piece in byte_ranges([file for file in files if self._can_cut(file.path)]):
             ranges.setdefault(piece.file.shown, []).append(piece)
-        return [
-            piece for file in files for piece in ranges.get(file.shown, [Piece(file, 0, None, file.size)])
-        ]
+        return [piece for file in files for piece in ranges.get(file.shown, [Piece(file, 0, None, file.size)])]
 
     def _can_cut(self, path: str) -> bool:
         return not is_packed(path) and self._quotes is None and keeps_ascii(self._encoding)

@@ -73,9 +73,7 @@ def test_text_becomes_what_the_record_type_wants(tmp_path: Path, rows: Rows) -> 
 def test_types_are_agreed_upon_and_a_mix_names_field_and_file(tmp_path: Path) -> None:
     (tmp_path / "1.jsonl").write_bytes(b'{"a": 1, "b": null, "d": "2024-01-01"}\n')
     (tmp_path / "2.jsonl").write_bytes(b'{"a": 1.5, "b": "x", "d": "soon"}\n')
-    assert JsonLinesFiles(tmp_path).schema() == pa.schema(
-        {"a": pa.float64(), "b": pa.string(), "d": pa.string()}
-    )
+    assert JsonLinesFiles(tmp_path).schema() == pa.schema({"a": pa.float64(), "b": pa.string(), "d": pa.string()})
 
     (tmp_path / "3.jsonl").write_bytes(b'{"a": "many"}\n')
     with pytest.raises(SchemaError, match=r"field 'a' is double .* but string in .*3\.jsonl"):

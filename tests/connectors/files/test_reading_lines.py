@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from raflow.connectors.files.lines import LineNumbers, Quotes, blocks, records
 
-TEXTS = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b"bc,d", b'"', b"\xc3\xa9", b""]), max_size=60).map(
-    b"".join
-)
+TEXTS = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b"bc,d", b'"', b"\xc3\xa9", b""]), max_size=60).map(b"".join)
 
 
 def stream(text: bytes) -> io.BufferedReader:

@@ -70,9 +70,7 @@ def test_relative_paths_are_read_from_any_folder_later(
 
 
 @pytest.mark.parametrize("kind", [ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles])
-def test_missing_paths_and_empty_globs_and_folders_say_so_and_name_the_path(
-    tmp_path: Path, kind: Any
-) -> None:
+def test_missing_paths_and_empty_globs_and_folders_say_so_and_name_the_path(tmp_path: Path, kind: Any) -> None:
     for path, message in [
         (tmp_path / "no", r"reading .*/no: it does not exist"),
         (tmp_path / "*.no", r"no file matches .*/\*\.no"),

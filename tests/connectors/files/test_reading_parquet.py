@@ -73,9 +73,7 @@ def test_all_records_come_in_order_with_only_the_wanted_columns(
 
 
 @FORMATS
-def test_rows_are_counted_without_any_column(
-    tmp_path: Path, read: Read, kind: type[Files], write: Write
-) -> None:
+def test_rows_are_counted_without_any_column(tmp_path: Path, read: Read, kind: type[Files], write: Write) -> None:
     write(numbers(950), tmp_path / "1")
     source = kind(tmp_path)  # type: ignore[call-arg]
 
@@ -96,9 +94,7 @@ def test_a_source_reads_after_pickling(tmp_path: Path, kind: type[Files], write:
 
 
 @FORMATS
-def test_a_corrupt_or_truncated_file_is_named(
-    tmp_path: Path, read: Read, kind: type[Files], write: Write
-) -> None:
+def test_a_corrupt_or_truncated_file_is_named(tmp_path: Path, read: Read, kind: type[Files], write: Write) -> None:
     write(numbers(5000), tmp_path / "good")
     text = (tmp_path / "good").read_bytes()
     (tmp_path / "truncated").write_bytes(text[: len(text) // 2])
@@ -130,9 +126,7 @@ def test_schemas_of_files_are_merged_and_a_mismatch_names_field_and_file(tmp_pat
     assert rows(source) == [{"a": 1.0, "c": "x", "b": None}, {"a": 1.5, "c": None, "b": "y"}]
 
     pq.write_table(pa.table({"a": ["z"]}), tmp_path / "3.parquet")
-    with pytest.raises(
-        SchemaError, match=r"field 'a' is string here but double in the files before .*3\.parquet"
-    ):
+    with pytest.raises(SchemaError, match=r"field 'a' is string here but double in the files before .*3\.parquet"):
         source.schema()
 
 
@@ -141,9 +135,7 @@ def test_one_large_file_is_at_least_sixteen_splits_and_records_are_located_by_th
 ) -> None:
     rows = 9_000_000
     table = pa.table({"n": pa.array(range(rows), pa.int64())})
-    pq.write_table(
-        table, tmp_path / "1.parquet", row_group_size=rows // 60, compression="none", use_dictionary=False
-    )
+    pq.write_table(table, tmp_path / "1.parquet", row_group_size=rows // 60, compression="none", use_dictionary=False)
     source = ParquetFiles(tmp_path)
 
     splits = source.splits()

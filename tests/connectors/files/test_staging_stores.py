@@ -216,7 +216,7 @@ def test_files_of_several_chunks_are_published_whole(store: Store) -> None:
     noise = pa.array([os.urandom(1 << 20) for _ in range(20)])
 
     parts = staged(sink, pa.record_batch({"noise": noise}))
-    assert parts[0].bytes > 20 << 20
+    assert parts[0].size_bytes > 20 << 20
     assert len(parts[0].payload or b"") < 256 << 10
     sink.commit(parts)
 

@@ -54,13 +54,11 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_unit_becomes_one_file_named_by_run_and_unit(tmp_path: Path) -> None:
-    parts = write(
-        folder_sink(tmp_path), pa.record_batch({"a": [1]}), pa.record_batch({"a": [2]}), unit="0042"
-    )
+    parts = write(folder_sink(tmp_path), pa.record_batch({"a": [1]}), pa.record_batch({"a": [2]}), unit="0042")
 
     assert files(tmp_path) == ["part-20260101-120000-ab-0042-0-0.parquet"]
     assert parts[0].target == str(tmp_path / files(tmp_path)[0])
-    assert (parts[0].rows, parts[0].bytes) == (2, os.path.getsize(parts[0].target))
+    assert (parts[0].rows, parts[0].size_bytes) == (2, os.path.getsize(parts[0].target))
 
 
 def test_a_unit_without_records_has_no_parts(tmp_path: Path) -> None:
@@ -134,13 +132,9 @@ def test_plain_columns_of_any_type_partition(tmp_path: Path, column: pa.Array) -
         (["a", "tags"], "names every column"),
     ],
 )
-def test_partition_columns_that_cannot_be_are_refused(
-    tmp_path: Path, columns: list[str], message: str
-) -> None:
+def test_partition_columns_that_cannot_be_are_refused(tmp_path: Path, columns: list[str], message: str) -> None:
     with pytest.raises(SinkError, match=message):
-        opened(folder_sink(tmp_path, partition_by=columns)).write(
-            pa.record_batch({"a": [1], "tags": [["x"]]})
-        )
+        opened(folder_sink(tmp_path, partition_by=columns)).write(pa.record_batch({"a": [1], "tags": [["x"]]}))
 
 
 def test_a_thousand_partitions_stay_under_the_cap_of_open_files(tmp_path: Path) -> None:

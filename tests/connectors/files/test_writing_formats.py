@@ -211,9 +211,7 @@ def test_json_of_a_slice_with_nulls_is_right() -> None:
     struct = pa.struct([("x", pa.list_(pa.int8()))])
     records = [{"s": {"x": [index]}, "m": [("k", index)], "l": [[index], None]} for index in range(5)]
     records[3] = {"s": None, "m": None, "l": None}  # type: ignore[dict-item]
-    types = pa.schema(
-        [("s", struct), ("m", pa.map_(pa.string(), pa.int8())), ("l", pa.list_(pa.list_(pa.int8())))]
-    )
+    types = pa.schema([("s", struct), ("m", pa.map_(pa.string(), pa.int8())), ("l", pa.list_(pa.list_(pa.int8())))])
     batch = pa.RecordBatch.from_pylist(records, types).slice(2, 2)
 
     assert [json.loads(line) for line in bytes(json_lines(batch)).splitlines()] == [

