@@ -94,7 +94,7 @@ def start(flow: Flow, request: Request) -> Run:
 def watch(run: Run, console: Console, target: str = "TARGET") -> None:
     """Show a run until it has ended; the first Ctrl-C or SIGTERM drains it, the second stops it."""
     with _signals(run), progress_for(console) as progress:
-        while not run._driver.ended.wait(_LOOK_S):
+        while not run.settled(_LOOK_S):
             progress.view(run.stats())
         progress.close(run.stats())
     show(console, summary(run.stats(), target))

@@ -78,6 +78,7 @@ class Driver(threading.Thread):
         for stage in stages:
             stage.delivering = self.delivering
         self.began = time.monotonic()
+        self._ticked = 0.0
         self._drain_until: float | None = None
         self._stopped = False
         self._elapsed: float | None = None
@@ -108,10 +109,13 @@ class Driver(threading.Thread):
             while not self._is_over():
                 self._take(self._next_event())
                 self._dispatch()
-            self._end()
-        except BaseException as error:
+        except BaseException as error:  # it reaches the user through `Run`
             self._fail(error)
+        try:
             self._end()
+        except BaseException as error:  # so does this one
+            self._fail(error)
+            self.status = Status.FAILED
         finally:
             self._elapsed = time.monotonic() - self.began
             self._stats = self._snapshot()
@@ -127,8 +131,6 @@ class Driver(threading.Thread):
         getattr(self, f"_on_{event[0]}")(*event[1:])
         if time.monotonic() - self._ticked > _TICK_S:
             self._on_tick()
-
-    _ticked = 0.0
 
     def _is_over(self) -> bool:
         if self.error is not None or self._stopped:
@@ -312,7 +314,7 @@ class Driver(threading.Thread):
     def _end(self) -> None:
         """Leave nothing behind: no replica, no staged file; then write the last line of the ledger."""
         for stage in self.stages.values():
-            if self.error is None and not self._stopped:
+            if self.error is None and not self._stopped and stage.is_idle:
                 self._teardown(stage)
             elif stage.pool:
                 stage.pool.kill()

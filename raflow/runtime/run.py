@@ -41,10 +41,14 @@ class Run:
         Raises:
             RunFailed: It failed; `__cause__` is the user's error.
         """
-        if not self._driver.ended.wait(timeout_s):
-            return False
-        self.raise_error()
-        return True
+        over = self.settled(timeout_s)
+        if over:
+            self.raise_error()
+        return over
+
+    def settled(self, timeout_s: float | None = None) -> bool:
+        """Wait like `wait`, but do not raise when the run has failed."""
+        return self._driver.ended.wait(timeout_s)
 
     def drain(self, timeout_s: float | None = None) -> None:
         """Start nothing new, finish what is under way; returns at once, `wait` tells when it is done.

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from raflow.errors import ResumeError, SinkError
+from raflow.metrics import Counts, Status
+from raflow.runtime.ledger import Ledger, UnitRecord, new_run_id, prepared_event, splits_event
+from raflow.sinks import Part
+from raflow.sources import Input, Split
+
+SPLITS = [Split("a.csv", [0, 10], 10, 100, (Input("a.csv", 100, "etag"),)), Split("b.csv", {"x": None})]
+RECORD = UnitRecord(2, ((Part("out/a", 10, 99, {"id": 1}),), ()), "c2NoZW1h", Counts(rows_in=10, rows_out=9))
+
+
+@pytest.fixture(params=["folder", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path) if request.param == "folder" else f"memory://ledger/{tmp_path.name}"
+
+
+def died(ledger: Ledger) -> None:
+    """Make the ledger say that its process has gone."""
+    header = ledger._read("run.json")
+    ledger._write("run.json", {**header, "owner": {**header["owner"], "started": "another process"}})
+
+
+def test_what_was_recorded_is_replayed(root: str) -> None:
+    ledger = Ledger.create(root, "flow")
+    ledger.record([splits_event("p", SPLITS), {"event": "agreed", "stage": "p", "value": "x"}])
+    ledger.record([prepared_event("p", 0, RECORD), prepared_event("p", 1, RECORD)])
+    ledger.record([{"event": "committed", "stage": "p", "unit": 0}])
+    stage = Ledger(root, ledger.run_id).replay()["p"]
+    assert stage.splits == SPLITS
+    assert stage.agreed == "x"
+    assert (stage.units[0].committed, stage.units[1].committed) == (True, False)
+    assert (stage.units[1].parts, stage.units[1].counts, stage.units[1].attempt) == (RECORD.parts, RECORD.counts, 2)
+
+
+def test_a_unit_that_is_to_be_repeated_is_not_committed(root: str) -> None:
+    ledger = Ledger.create(root, "flow")
+    done = [prepared_event("p", 0, RECORD), {"event": "committed", "stage": "p", "unit": 0}]
+    ledger.record([*done, {"event": "repeat", "stage": "p", "unit": 0}])
+    assert not ledger.replay()["p"].units[0].committed
+
+
+def test_a_continued_ledger_appends(root: str) -> None:
+    ledger = Ledger.create(root, "flow")
+    ledger.record([splits_event("p", SPLITS)])
+    died(ledger)
+    again = Ledger.reopen(root, "last", "flow")
+    again.replay()
+    again.record([prepared_event("p", 0, RECORD)])
+    assert len(Ledger(root, ledger.run_id).replay()["p"].splits) == 2
+    assert 0 in Ledger(root, ledger.run_id).replay()["p"].units
+
+
+def test_last_is_the_newest_run_of_the_flow(root: str) -> None:
+    first, second = Ledger.create(root, "flow"), Ledger.create(root, "flow")
+    Ledger.create(root, "other")
+    newest = max(first.run_id, second.run_id)
+    for ledger in (first, second):
+        ledger.end(Status.CANCELLED)
+    assert Ledger.reopen(root, "last", "flow").run_id == newest
+
+
+def test_runs_that_cannot_be_resumed_say_why(root: str) -> None:
+    alive, done, other = (Ledger.create(root, flow) for flow in ("flow", "flow", "other"))
+    done.end(Status.SUCCEEDED)
+    for run_id, text in [
+        (alive.run_id, f"still alive: process {os.getpid()}"),
+        (done.run_id, "nothing to resume"),
+        (other.run_id, "is of flow 'other'"),
+        ("nonesuch", "no run 'nonesuch'"),
+    ]:
+        with pytest.raises(ResumeError, match=text):
+            Ledger.reopen(root, run_id, "flow")
+    with pytest.raises(ResumeError, match="no run"):
+        Ledger.reopen(root, "last", "unheard-of")
+
+
+def test_a_run_is_dead_when_it_has_ended_or_its_process_is_gone(root: str) -> None:
+    me, ended, gone, alive = (Ledger.create(root, "flow") for _ in range(4))
+    ended.end(Status.FAILED)
+    died(gone)
+    assert [me.is_dead(one.run_id) for one in (me, ended, gone, alive)] == [False, True, True, False]
+    assert me.is_dead("20200101-000000-abcdef")
+    assert not me.is_dead(new_run_id())
+
+
+def test_the_log_of_a_run_that_succeeded_is_removed(tmp_path: Path) -> None:
+    ledger = Ledger.create(str(tmp_path), "flow")
+    ledger.record([splits_event("p", SPLITS)])
+    ledger.end(Status.SUCCEEDED)
+    assert sorted(path.name for path in (tmp_path / ledger.run_id).iterdir()) == ["end.json", "run.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match="file.*RAFLOW_LEDGER"):
+        Ledger.create(str(tmp_path / "file"), "flow")
+
+
+def test_run_ids_sort_by_time() -> None:
+    assert new_run_id()[:15] <= new_run_id()[:15]
+    assert len({new_run_id() for _ in range(100)}) == 100

@@ -1,0 +1,70 @@
+"""Every notebook is stored without outputs and runs from its first cell to its last."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+QUICKSTART = NOTEBOOKS[0].parent / "quickstart.ipynb"
+
+
+class Client(NotebookClient):  # type: ignore[misc, unused-ignore]
+    """Counts, by cell, the messages with which outputs come and change."""
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        self.seen = getattr(self, "seen", Counter())
+        self.seen[cell.source, msg["msg_type"]] += 1
+        return super().process_message(msg, cell, cell_index)
+
+
+def execute(path: Path, folder: Path, engine: str) -> Client:
+    """Run a notebook in that folder, as if it lay there."""
+    client = Client(nbformat.read(path, as_version=4), timeout=150, resources={"metadata": {"path": str(folder)}})
+    client.execute(env={**os.environ, "RAFLOW_ENGINE": engine})
+    return client
+
+
+def outputs(client: Client, source: str) -> list[Any]:
+    found: list[Any] = next(cell.outputs for cell in client.nb.cells if cell.source == source)
+    return found
+
+
+def check_quickstart(client: Client, engine: str) -> None:
+    plan = outputs(client, "app.plan()")[0].data["text/html"]
+    assert plan.startswith("<svg")
+    assert "made_up" in plan
+    shown = str(outputs(client, "run = app.run()"))
+    assert "336,776" in shown
+    assert f"on the {engine} engine" in shown
+    texts = [str(one) for cell in client.nb.cells if cell.cell_type == "code" for one in cell.outputs]
+    assert any("327,346 written, 9,430 skipped" in text for text in texts)
+    assert not any("Traceback" in text or "Warning" in text for text in texts)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert cells
+    assert [cell for cell in cells if cell.outputs or cell.execution_count] == []
+
+
+def test_the_quickstart_runs_and_its_progress_stays_in_one_place(tmp_path: Path) -> None:
+    client = execute(QUICKSTART, tmp_path, "local")
+    check_quickstart(client, "local")
+    assert client.seen["run = app.run()", "update_display_data"] >= 2
+    progress, *summary = outputs(client, "run = app.run()")
+    assert progress.output_type == "display_data"
+    assert progress.data["text/plain"] == ""
+    assert len(summary) == 1
+
+
+@pytest.mark.ray
+def test_processors_of_a_notebook_run_on_ray(tmp_path: Path) -> None:
+    check_quickstart(execute(QUICKSTART, tmp_path, "ray"), "ray")
