@@ -86,7 +86,7 @@ def start(flow: Flow, request: Request) -> Run:
     except BaseException:
         ledger.fail()
         raise
-    driver = Driver(plan, stages, engine, ledger, context, time.monotonic() - began)
+    driver = Driver(plan, stages, engine, ledger, context, began)
     driver.start()
     return Run(driver, preview.records if preview else None)
 

@@ -69,7 +69,7 @@ class StageStats:
     replicas_lost: int = 0
     """Replicas that died and were replaced."""
     elapsed_s: float = 0.0
-    """From the first replica that was asked for to the last commit, or until now."""
+    """From its first replica that was ready to its end, or until now."""
 
     @property
     def backlog(self) -> int:
@@ -87,9 +87,9 @@ class RunStats:
     """`ray` or `local`."""
     status: Status
     elapsed_s: float
-    """Since the first replica was asked for; the engine's own start is not in it."""
+    """Since the first replica was ready; start-up is not in it."""
     start_up_s: float
-    """What it took to start the engine and list the input."""
+    """What it took until then: listing the input, starting the engine and the first replica."""
     stages: tuple[StageStats, ...]
     outputs: tuple[str, ...] = ()
     """Where the rows are, one line per sink."""

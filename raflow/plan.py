@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from raflow import convert
-from raflow.errors import FlowError, InvalidOption
+from raflow.errors import FlowError, InvalidOption, InvalidProcessor
 from raflow.graph import Edge, Graph, Group, Node
 from raflow.options import FlowOptions, ProcessorOptions
 from raflow.processors import Processor
@@ -107,6 +107,11 @@ def make_plan(flow: Flow, overrides: Mapping[str, Mapping[str, Any]]) -> Plan:
 
 def _stage(flow: Flow, processor: Processor, override: Mapping[str, Any]) -> Stage:
     takes, gives = processor.annotations()
+    try:
+        shape, returned = convert.shape_of(takes), convert.returned_schema(gives)
+    except InvalidProcessor as error:
+        msg = f"processor {processor.name!r}: {error}"
+        raise InvalidProcessor(msg) from error
     options = ProcessorOptions.layered(flow.options.processor_defaults(), processor.options, override)
     credentials = flow.options.credentials()
     if isinstance(options.on_error, Sink):
@@ -117,8 +122,8 @@ def _stage(flow: Flow, processor: Processor, override: Mapping[str, Any]) -> Sta
         source=processor.source.with_credentials(credentials),
         sinks=tuple(sink.with_credentials(credentials) for sink in processor.sinks),
         options=options,
-        shape=convert.shape_of(takes),
-        returned=convert.returned_schema(gives),
+        shape=shape,
+        returned=returned,
     )
 
 

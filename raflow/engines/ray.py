@@ -7,6 +7,7 @@ another cluster left behind.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import os
@@ -25,6 +26,7 @@ import raflow
 from raflow.errors import ClusterUnreachable, EngineError, NotPicklable, ReplicaLost, VersionMismatch
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity, ReplicaHandle
+from raflow.runtime.work import portable
 
 # Ray starts workers at niceness 15, where any other load of the machine starves them.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -146,6 +148,7 @@ class _Process:
         if os.path.isdir(folder) and folder not in sys.path:
             sys.path.insert(0, folder)
         pa.set_cpu_count(1)
+        importlib.import_module("pandas")  # Arrow would import it in the middle of the first batch
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         make, args = cloudpickle.loads(code)
         self._replica = make(*args, self._name, True)
@@ -153,7 +156,7 @@ class _Process:
     def call(self, loaded: None, method: str, *args: Any) -> Any:
         """Call the replica; `loaded` makes it wait until there is one, and fail as that has failed."""
         del loaded
-        return getattr(self._replica, method)(*args)
+        return portable(getattr(self._replica, method)(*args), cloudpickle)
 
 
 _Actor: Any = ray.remote(_Process)
@@ -186,8 +189,10 @@ def _init(address: str | None, working_dir: str | None) -> None:
     if address is None or address == "local":
         ray.init(address="local", include_dashboard=False, **quiet)
         return
-    if address.startswith("ray://"):
-        msg = f"{address} is a Ray Client address; run the driver inside the cluster: ray job submit -- raflow run ..."
+    if "://" in address:
+        kind = "Ray Client address" if address.startswith("ray://") else "address of Ray's dashboard"
+        inside = "run the driver inside the cluster: ray job submit -- raflow run ..., or give host:port of its head"
+        msg = f"{address} is a {kind}; {inside}"
         raise ClusterUnreachable(msg)
     _check_reachable(address)
     inside_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ

@@ -53,7 +53,7 @@ def _traceback(error: RaflowError) -> str:
     """Return the traceback of user code: what failed in a run, or while a target was imported."""
     if isinstance(error, RunFailed):
         return error.traceback.rstrip()
-    if isinstance(error, TargetError) and error.__cause__:
+    if isinstance(error, TargetError) and error.__cause__ and not isinstance(error.__cause__, RaflowError):
         return "".join(traceback.format_exception(error.__cause__)).rstrip()
     return ""
 

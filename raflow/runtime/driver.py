@@ -21,6 +21,7 @@ from concurrent.futures import Future, wait
 from dataclasses import replace
 from typing import Any
 
+from raflow import units
 from raflow.errors import NoCapacity, RaflowError, ReplicaLost, RunFailed
 from raflow.metrics import Counts, RunStats, Status
 from raflow.plan import Plan
@@ -51,7 +52,7 @@ class Driver(threading.Thread):
         engine: Started.
         ledger: Open.
         context: For sinks.
-        start_up_s: What it took to get here, for the stats.
+        launched: When the user asked for the run, on the monotonic clock.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Driver(threading.Thread):
         engine: Engine,
         ledger: Ledger,
         context: SinkContext,
-        start_up_s: float,
+        launched: float,
     ) -> None:
         super().__init__(name=f"raflow driver {context.run_id}", daemon=True)
         self.plan = plan
@@ -69,7 +70,7 @@ class Driver(threading.Thread):
         self.engine = engine
         self.ledger = ledger
         self.context = context
-        self.start_up_s = start_up_s
+        self.launched = launched
         self.status = Status.PENDING
         self.error: BaseException | None = None
         self.ended = threading.Event()
@@ -81,7 +82,8 @@ class Driver(threading.Thread):
         self._ticked = 0.0
         self._drain_until: float | None = None
         self._stopped = False
-        self._elapsed: float | None = None
+        self._working: float | None = None
+        self._over: float | None = None
         self._notes: list[str] = []
         self._stats: RunStats = self._snapshot()
 
@@ -94,8 +96,9 @@ class Driver(threading.Thread):
     def stats(self) -> RunStats:
         """Return what was known at the last tick."""
         stats = self._stats
-        elapsed = self._elapsed if self._elapsed is not None else time.monotonic() - self.began
-        return replace(stats, elapsed_s=elapsed)
+        end = self._over or time.monotonic()
+        working = self._working or end
+        return replace(stats, elapsed_s=end - working, start_up_s=working - self.launched)
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -117,7 +120,7 @@ class Driver(threading.Thread):
             self._fail(error)
             self.status = Status.FAILED
         finally:
-            self._elapsed = time.monotonic() - self.began
+            self._over = time.monotonic()
             self._stats = self._snapshot()
             self.ended.set()
 
@@ -170,7 +173,8 @@ class Driver(threading.Thread):
             self._fail_by(failure, name, index)
         else:
             pool.members[index].ready = True
-            self.stages[name].status = Status.RUNNING
+            self.stages[name].ready()
+            self._working = self._working or time.monotonic()
             self._stats = self._snapshot()
 
     def _on_unit_done(self, name: str, index: int, unit: int, done: Future[Outcome]) -> None:
@@ -235,7 +239,6 @@ class Driver(threading.Thread):
             )
             packed = self.engine.pack(Replica, job)
             stage.pool = Pool(stage.stage.name, self.engine, packed, stage.stage.options, self.tell)
-            stage.began = time.monotonic()
         self._grow()
 
     def _grow(self) -> None:
@@ -387,7 +390,7 @@ class Driver(threading.Thread):
             engine=self.engine.name,
             status=self.status,
             elapsed_s=0.0,
-            start_up_s=self.start_up_s,
+            start_up_s=0.0,
             stages=tuple(stage.stats() for stage in self.stages.values()),
             outputs=tuple(str(sink) for stage in self.stages.values() for sink in stage.stage.all_sinks),
             notes=(*self._notes, *_local_note(self.engine.name, self.stages.values())),
@@ -403,7 +406,8 @@ def _local_note(engine: str, stages: Iterable[StageRun]) -> list[str]:
 
 def _no_capacity(name: str, needs: dict[str, float], free: dict[str, float], waited_s: float = 0.0) -> str:
     def shown(amounts: dict[str, float]) -> str:
-        return ", ".join(f"{key} {amount:g}" for key, amount in sorted(amounts.items())) or "nothing"
+        told = {key: units.size(amount) if key == "memory" else f"{amount:g}" for key, amount in amounts.items()}
+        return ", ".join(f"{key} {text}" for key, text in sorted(told.items())) or "nothing"
 
     after = f" after {waited_s:.0f} s" if waited_s else ""
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from raflow import convert
-from raflow.errors import ResumeError
+from raflow.errors import ResumeError, SchemaError
 from raflow.plan import Stage
 from raflow.runtime.delivery import discard
 from raflow.runtime.ledger import Ledger, StageRecord, UnitRecord, splits_event
@@ -70,7 +70,11 @@ def wanted(stage: Stage, available: pa.Schema) -> pa.Schema:
     if stage.source.typed_by_record():
         decided = {field.name: field for field in columns if is_fixed(field)}
         available = pa.schema([decided.get(field.name, field) for field in available])
-    convert.check(columns, available)
+    try:
+        convert.check(columns, available)
+    except SchemaError as error:
+        msg = f"processor {stage.name!r} cannot read {stage.source!r}: {error}"
+        raise SchemaError(msg) from error
     return pa.schema([field for field in available if field.name in columns.names])
 
 

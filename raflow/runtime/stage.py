@@ -86,6 +86,11 @@ class StageRun:
         """Whether nothing of it is under way."""
         return not self.committing and not (self.pool and self.pool.in_flight)
 
+    def ready(self) -> None:
+        """Take note that a replica can work."""
+        self.status = Status.RUNNING
+        self.began = self.began or time.monotonic()
+
     def order(self, unit: int) -> Order:
         """Return the order for the next attempt at a unit."""
         known = self.units.get(unit)

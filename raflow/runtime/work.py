@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from traceback import TracebackException
+from typing import Any
 
 import pyarrow as pa
 
@@ -100,14 +103,27 @@ def unpack_text(text: str | None) -> pa.Schema | None:
 
 def explain(error: BaseException, where: str) -> Failure:
     """Return an error as a value that can travel, with the user's frames as text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not _is_ours(frame.filename)]
     ours = isinstance(error, RaflowError)
-    shown = "".join(["Traceback (most recent call last):\n", *traceback.format_list(own)]) if own and not ours else ""
-    cause = error.__cause__
-    before = f"{explain(cause, where).traceback}\nThe above exception led to:\n\n" if cause and not ours else ""
-    text = "".join(traceback.format_exception_only(error)) if not ours else ""
-    return Failure(error.with_traceback(None), before + shown + text, where)
+    text = "" if ours else "".join(_users(TracebackException.from_exception(error)).format())
+    return Failure(error.with_traceback(None), text, where)
+
+
+def portable(answer: Any, pickle: Any) -> Any:
+    """Return a replica's answer with an error that can travel: its type and text in place of one that cannot.
+
+    Args:
+        answer: What a method of the replica returned.
+        pickle: The module by which it travels.
+    """
+    if isinstance(answer, Outcome) and answer.failure:
+        return replace(answer, failure=portable(answer.failure, pickle))
+    if not isinstance(answer, Failure):
+        return answer
+    try:
+        pickle.loads(pickle.dumps(answer.error))
+    except Exception:
+        return replace(answer, error=RaflowError(f"{type(answer.error).__name__}: {answer.error}"))
+    return answer
 
 
 def restore(failure: Failure) -> BaseException:
@@ -118,8 +134,14 @@ def restore(failure: Failure) -> BaseException:
     return error
 
 
-_HERE = __file__.rsplit("/", 2)[0]
+_NOT_THE_USERS = (__file__.rsplit("/", 2)[0], asyncio.__file__.rsplit("/", 1)[0])
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_HERE)
+def _users(told: TracebackException) -> TracebackException:
+    """Keep only the user's frames, also of the errors that led to this one."""
+    own = [frame for frame in told.stack if not frame.filename.startswith(_NOT_THE_USERS)]
+    told.stack = traceback.StackSummary.from_list(own) if own else None  # type: ignore[assignment]
+    for before in (told.__cause__, told.__context__):
+        if before is not None:
+            _users(before)
+    return told

@@ -13,21 +13,24 @@ from pathlib import Path
 _LOOK_S = 0.25
 
 Steps = tuple[Callable[[], object], Callable[[], object]]
-"""What starts a contender up, and its work. A number that the work returns is its time."""
+"""What starts a contender up, and its work, which may return measurements of its own."""
 
 
 def contend(steps: Steps) -> None:
-    """Start up, work, and print one line of JSON."""
+    """Start up, work, and print one line of JSON.
+
+    `seconds` is everything after the start-up, by this clock for all; `workers_s` is how much of it went by
+    until a worker was ready, where a contender can tell.
+    """
     start_up, work = steps
     began = time.perf_counter()
     start_up()
     ready = time.perf_counter()
     with Peak() as peak:
         own = work()
-    took = time.perf_counter() - ready
-    seconds = own if isinstance(own, float) else took
-    result = {"start_up_s": ready - began + took - seconds, "seconds": seconds, "peak_mb": peak.mb}
-    print(json.dumps(result), flush=True)
+        took = time.perf_counter() - ready
+    told = own if isinstance(own, dict) else {}
+    print(json.dumps({"start_up_s": ready - began, "seconds": took, "peak_mb": peak.mb, **told}), flush=True)
 
 
 def start_ray() -> None:

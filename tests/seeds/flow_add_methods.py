@@ -1,6 +1,6 @@
 """Consumers of another file, attached with the Flow's add method."""
 
-from order_processors import Letters, amounts
+from order_processors import Letters, amounts  # type: ignore[import-not-found]
 
 from raflow import Flow
 

@@ -21,6 +21,7 @@ UNFIT = (pa.ArrowInvalid, UnicodeDecodeError)
 """What parsers raise for text that does not fit."""
 
 _TEXT_LENGTH = 200
+_TOLD_LENGTH = 20
 _ANY = pa.schema([])
 
 Found = TypeVar("Found")
@@ -58,6 +59,11 @@ class Misfit:
     fields: Sequence[pa.Field]
     """Columns whose values do not fit; empty if the record is malformed."""
 
+    @property
+    def text(self) -> str:
+        """The record as far as it is shown."""
+        return self.record.decode(errors="replace").rstrip("\r\n")[:_TEXT_LENGTH]
+
 
 def salvage(
     records: Sequence[tuple[int, bytes]], shown: str, parser: Parser, columns: pa.Schema, reject: Reject
@@ -85,8 +91,7 @@ def salvage(
     ]
     _widen_integers(misfits, parser, columns)
     for misfit in misfits:
-        text = misfit.record.decode(errors="replace").rstrip("\r\n")[:_TEXT_LENGTH]
-        reject(Rejected(misfit.position, text, _why(misfit, parser)))
+        reject(Rejected(misfit.position, misfit.text, _why(misfit, parser)))
     return tables
 
 
@@ -173,5 +178,6 @@ def _why(misfit: Misfit, parser: Parser) -> RaflowError:
         parser.parse(misfit.record, _ANY)
     except UNFIT as exc:
         reason = re.sub(r"[.]? in row \d+$|Row #\d+: ", "", str(exc).splitlines()[0])[:_TEXT_LENGTH]
-        return SourceError(f"{misfit.position}: {reason}")
+        told = misfit.text[:_TOLD_LENGTH] in reason  # as Arrow's CSV reader does
+        return SourceError(f"{misfit.position}: {reason}" + ("" if told else f": {misfit.text}"))
     return SourceError(f"{misfit.position}: the record cannot be read")

@@ -1,0 +1,51 @@
+"""What the documentation shows works."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from raflow.loading import load
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MODULES = ["flow", "options", "processors", "connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"raflow.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "raw").mkdir()
+    trips = pa.table({"zone": [1, 2, 3], "fare": [10.0, 0.0, 4.0], "tip": [1.0, 1.0, None], "other": ["a", "b", "c"]})
+    pq.write_table(trips, tmp_path / "raw" / "trips.parquet")
+    (tmp_path / "trips.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    run = load("trips.py").flow.run(engine="local")
+    assert ds.dataset(tmp_path / "clean").to_table().to_pylist() == [{"zone": 1, "rate": 0.1}]
+    assert run.stats().stages[0].counts.skipped == 1
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_make_target_that_the_readme_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"(?:^ {4}|`)make (\w+)", README, re.MULTILINE)
+    assert {"demo", "test"} <= set(named)
+    assert [target for target in named if f"\n{target}:" not in makefile] == []
