@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from raflow.errors import InvalidOption
+
 _URL_SECRETS = re.compile(
     r"(?<=://)[^/@\s]*@|(?<=[?&])((?:[\w-]*(?:token|secret|key|password|signature)[\w-]*)=)[^&\s]*", re.I
 )
@@ -38,8 +40,13 @@ def _google(info: str) -> Any:
     """Return google-auth credentials from a key or a workload identity pool configuration."""
     import google.auth
 
+    try:
+        read = json.loads(info)
+    except json.JSONDecodeError:
+        msg = "gcp_service_account_info is no JSON text; give the text of a key file, not its path"
+        raise InvalidOption(msg) from None
     scopes = ["https://www.googleapis.com/auth/devstorage.read_write"]
-    return google.auth.load_credentials_from_dict(json.loads(info), scopes=scopes)[0]
+    return google.auth.load_credentials_from_dict(read, scopes=scopes)[0]
 
 
 def redact(text: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import duckdb
 import fsspec
@@ -92,7 +93,12 @@ def test_each_carriers_minutes_add_up(flights: tuple[Path, str]) -> None:
     assert len(made.fetchall()) == 16
 
 
-def test_the_local_engine_starts_neither_ray_nor_a_process(flights: tuple[Path, str]) -> None:
+def test_a_limit_prints_the_first_records_writes_nothing_and_starts_nothing(
+    flights: tuple[Path, str], tmp_path: Path
+) -> None:
+    csv = tmp_path / "demo-output" / "flights.csv"
+    csv.parent.mkdir()
+    csv.symlink_to(flights[0] / "demo-output" / "flights.csv")
     program = f"""
 import sys, psutil
 from raflow.cli import main
@@ -100,15 +106,9 @@ main(["run", {FLIGHTS!r}, "--engine", "local", "--limit", "5"], standalone_mode=
 assert "ray" not in sys.modules
 assert psutil.Process().children() == []
 """
-    subprocess.run([sys.executable, "-c", program], cwd=flights[0], check=True, capture_output=True, text=True)
-
-
-def test_a_limit_prints_the_first_records_and_writes_nothing(flights: tuple[Path, str], tmp_path: Path) -> None:
-    csv = tmp_path / "demo-output" / "flights.csv"
-    csv.parent.mkdir()
-    csv.symlink_to(flights[0] / "demo-output" / "flights.csv")
-    ledger = tmp_path / "ledger"
-    done = raflow("run", FLIGHTS, "--engine", "local", "--limit", "5", cwd=tmp_path, RAFLOW_LEDGER=str(ledger))
+    env = {**os.environ, "RAFLOW_LEDGER": str(tmp_path / "ledger")}
+    line = [sys.executable, "-c", program]
+    done = subprocess.run(line, cwd=tmp_path, env=env, check=True, capture_output=True, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     first = duckdb.sql(expected_flights(flights[0], "tailnum") + "limit 5").fetchall()
     assert [row["tailnum"] for row in rows] == [row[0] for row in first]
@@ -127,31 +127,23 @@ def test_a_bad_record_fails_the_run_with_exit_code_1_when_it_is_not_to_be_skippe
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["run", FLIGHTS, "--set", "made_up.replicas=1"], "num_replicas"),
-        (["run", FLIGHTS, "--set", "make_up.num_replicas=1"], "did you mean 'made_up'"),
-        (["run", str(EXAMPLES / "nonesuch.py")], "there is no file"),
-        (["run", FLIGHTS, "--engine", "spark"], "'spark' is not one of"),
-        (["graph", FLIGHTS, "--format", "png"], "'png' is not one of"),
+        ([FLIGHTS, "--set", "made_up.replicas=1"], "num_replicas"),
+        ([str(EXAMPLES / "nonesuch.py")], "there is no file"),
+        ([FLIGHTS, "--engine", "spark"], "'spark' is not one of"),
     ],
 )
 def test_what_cannot_be_meant_is_exit_code_2(flights: tuple[Path, str], words: list[str], says: str) -> None:
-    assert says in raflow(*words, cwd=flights[0], code=2).stderr
+    assert says in raflow("run", *words, cwd=flights[0], code=2).stderr
 
 
-@pytest.mark.parametrize(
-    ("form", "begins"), [("text", "flights"), ("mermaid", "---"), ("dot", "digraph"), ("svg", "<svg")]
-)
-def test_the_graph_draws_source_processor_and_sink(flights: tuple[Path, str], form: str, begins: str) -> None:
-    text = raflow("graph", FLIGHTS, "--format", form, cwd=flights[0]).stdout
-    assert text.startswith(begins)
-    assert all(name in text for name in ("CsvFiles", "made_up", "ParquetFiles"))
-
-
-def test_the_graph_goes_to_a_file(flights: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_graph_is_drawn_on_the_terminal_or_in_a_file(flights: tuple[Path, str], tmp_path: Path) -> None:
+    text = raflow("graph", FLIGHTS, cwd=flights[0]).stdout
     picture = tmp_path / "plan.svg"
     done = raflow("graph", FLIGHTS, "--format", "svg", "--output", str(picture), cwd=flights[0])
     assert done.stdout == ""
-    assert picture.read_text().rstrip().endswith("</svg>")
+    assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    for drawing in (text, picture.read_text()):
+        assert all(name in drawing for name in ("CsvFiles", "made_up", "ParquetFiles"))
 
 
 def test_s3_to_s3_moves_trips_with_the_flows_credentials(s3: Bucket, tmp_path: Path) -> None:

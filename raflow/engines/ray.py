@@ -179,7 +179,7 @@ _LOST: dict[type[BaseException], str] = {
     ray.exceptions.OwnerDiedError: "the owner of an object it needed died",
     ray.exceptions.WorkerCrashedError: "its process crashed",
     ray.exceptions.ActorUnavailableError: "it cannot be reached",
-    ray.exceptions.RayActorError: "its process died",
+    ray.exceptions.RayActorError: "its process died: it was killed, crashed in native code or called os._exit",
     ray.exceptions.ObjectLostError: "an object it needed is lost",
 }
 
@@ -190,18 +190,32 @@ def _init(address: str | None, working_dir: str | None) -> None:
         ray.init(address="local", include_dashboard=False, **quiet)
         return
     if "://" in address:
-        kind = "Ray Client address" if address.startswith("ray://") else "address of Ray's dashboard"
+        kind = "a Ray Client address" if address.startswith("ray://") else "the address of Ray's dashboard"
         inside = "run the driver inside the cluster: ray job submit -- raflow run ..., or give host:port of its head"
-        msg = f"{address} is a {kind}; {inside}"
+        msg = f"{address} is {kind}; {inside}"
         raise ClusterUnreachable(msg)
     _check_reachable(address)
     inside_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     env = {"working_dir": working_dir} if working_dir and not inside_job else None
     try:
-        ray.init(address=address, runtime_env=env, **quiet)
+        with _hurried():
+            ray.init(address=address, runtime_env=env, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         msg = f"no Ray cluster answers at {address}: {error}"
         raise ClusterUnreachable(msg) from error
+
+
+@contextmanager
+def _hurried() -> Iterator[None]:
+    """Let Ray give up in time where something answers that is no Ray; by default it tries for 20 s."""
+    name = "RAY_gcs_server_port_wait_time_s"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, f"{REACH_TIMEOUT_S * 0.7:.0f}")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 def _check_reachable(address: str) -> None:

@@ -116,7 +116,8 @@ class Ledger:
         """Return what the segments say, by stage."""
         stages: dict[str, StageRecord] = {}
         self.fs.invalidate_cache()
-        names = sorted(self.fs.ls(f"{self.path}/log", detail=False)) if self.fs.exists(f"{self.path}/log") else []
+        found = self.fs.ls(f"{self.path}/log", detail=False) if self.fs.exists(f"{self.path}/log") else []
+        names = sorted(name for name in found if name.endswith(".jsonl"))  # others were cut short by a full disk
         for name in names:
             for line in self.fs.cat_file(name).decode().splitlines():
                 event = json.loads(line)

@@ -58,6 +58,8 @@ class Rejects:
         self.max_errors = max_errors
         self.locate = locate
         self.count = 0
+        self.failed_at: str | None = None
+        """The record that ended the run."""
         self._letters: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
@@ -69,6 +71,7 @@ class Rejects:
         """Take a record that the processor failed on; `batch` holds just that record."""
         where = self.locate(row)
         if self.fail:
+            self.failed_at = where
             raise error
         self._take(where, _as_text(batch), error)
 

@@ -70,7 +70,8 @@ class _Unit:
         if isinstance(error, SchemaWidened):
             self.widened, self.widened_input = error, where == "read"
         else:
-            self.failure = explain(error, where)
+            record = self.rejects.failed_at
+            self.failure = explain(error, f"{where} at {record}" if record else where)
 
     def counts(self, bytes_out: int = 0) -> Counts:
         kept, errors = self.letters, self.rejects.count

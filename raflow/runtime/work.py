@@ -59,7 +59,7 @@ class Failure:
     traceback: str
     """The user's frames as text."""
     where: str
-    """`setup`, `read`, `process`, `write` or `teardown`."""
+    """`setup`, `read`, `process`, `write` or `teardown`; and at which record, if it was one."""
 
 
 @dataclass(frozen=True)

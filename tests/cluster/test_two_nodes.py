@@ -1,8 +1,10 @@
-"""One Flow on two nodes: both work, a local folder must be a shared one, and a node may die."""
+"""Flows on a cluster of two nodes: as jobs, on both nodes, and on what is left when one dies."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,61 +21,107 @@ import pytest
 pytestmark = pytest.mark.ray
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
+BIN = Path(sys.executable).parent
 RECORDS = 4000
+STAY = "import json, os; print(json.dumps(dict(os.environ)), flush=True); input()"
+"""The command of the cluster: says how commands find it, and ends when its input is closed."""
+FAILING = """
+from places import here
+from raflow import Flow
+from raflow.connectors.memory import MemorySource
 
-STAY = "import os; print(os.environ['RAY_ADDRESS'], flush=True); input()"
-"""The command of the cluster under test: says where it is, and ends when its input is closed."""
+app = Flow("failing")
+
+
+@app.consumer(source=MemorySource([{"n": 1}]), num_cpus=0)
+def fail(record: dict) -> None:
+    raise ValueError(f"no such luck in {here()['code']}")
+"""
 
 
 class Cluster(NamedTuple):
-    address: str
-    raylets: dict[str, int]
-    """Process ids by node id; the first node is the driver's."""
+    env: dict[str, str]
+    """For commands that use it."""
+    processes: list[int]
+    """One per node; the second node has neither the driver nor the cluster's own services."""
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    command = [sys.executable, str(CLUSTER / "two_nodes.py"), sys.executable, "-c", STAY]
     folder = tmp_path_factory.mktemp("cluster")
-    with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as script:
+    env = {
+        **os.environ,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "OUTPUT": str(folder / "out"),
+        "RAFLOW_LEDGER": str(folder / "ledger"),
+    }
+    command = [sys.executable, str(CLUSTER / "two_nodes.py"), sys.executable, "-c", STAY]
+    with subprocess.Popen(command, env=env, stdin=-1, stdout=-1, text=True, cwd=folder) as script:
         assert script.stdin
         assert script.stdout
-        nodes = [script.stdout.readline().split() for _ in range(2)]
-        yield Cluster(script.stdout.readline().strip(), {words[1]: int(words[3]) for words in nodes})
+        processes = [int(script.stdout.readline().split()[-1]) for _ in range(2)]
+        yield Cluster(json.loads(script.stdout.readline()), processes)
         script.stdin.close()
         script.wait(60)
 
 
-def start(cluster: Cluster, output: Path, **env: str) -> subprocess.Popen[str]:
-    """Start the Flow with the output folder as its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "raflow", "run", str(CLUSTER / "spread.py")],
-        env={**os.environ, "RAY_ADDRESS": cluster.address, "OUTPUT": str(output), **env},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+def start(*command: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    printed, _ = process.communicate(timeout=120)
+    printed, _ = process.communicate(timeout=150)
     assert process.returncode == code, printed
     return printed
 
 
-def rows(output: Path) -> pa.Table:
+def rows(output: str | Path) -> pa.Table:
     table = ds.dataset(output).to_table()
     assert sorted(table["n"].to_pylist()) == list(range(RECORDS))
     return table
 
 
-def test_replicas_on_both_nodes_share_the_work(cluster: Cluster, tmp_path: Path) -> None:
-    finish(start(cluster, tmp_path / "out"))
-    table = rows(tmp_path / "out")
-    assert set(table["node"].to_pylist()) == set(cluster.raylets)
+def seen(output: Path) -> set[str]:
+    """The nodes of which a reader sees rows."""
+    files = [str(path) for path in output.glob("*.parquet")]
+    return set(ds.dataset(files).to_table(columns=["node"])["node"].to_pylist()) if files else set()
+
+
+@pytest.fixture(scope="module")
+def jobs(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Popen[str]]:
+    """Two jobs, submitted at the same time with a folder that only they know."""
+    code = tmp_path_factory.mktemp("code")
+    for name in ("spread.py", "places.py"):
+        shutil.copy(CLUSTER / name, code)
+    (code / "failing.py").write_text(FAILING)
+    submit = ("ray", "job", "submit", "--working-dir", str(code), "--", "raflow", "run")
+    return {name: start(*submit, f"{name}.py", env=cluster.env) for name in ("spread", "failing")}
+
+
+def test_a_flow_runs_as_a_job_on_both_nodes_and_its_code_travels(
+    cluster: Cluster, jobs: dict[str, subprocess.Popen[str]]
+) -> None:
+    printed = finish(jobs["spread"])
+    assert "succeeded in" in printed
+    assert "on the ray engine" in printed
+    table = rows(cluster.env["OUTPUT"])
+    assert len(set(table["node"].to_pylist())) == 2
     assert len(set(table["process"].to_pylist())) == 2
+    assert all("runtime_resources" in folder for folder in set(table["code"].to_pylist()))
+
+
+def test_a_flow_that_fails_makes_its_job_fail_with_the_users_traceback(
+    jobs: dict[str, subprocess.Popen[str]],
+) -> None:
+    printed = finish(jobs["failing"], code=1)
+    assert "ValueError: no such luck in" in printed
+    assert 'failing.py", line' in printed
+    assert "processor fail, replica fail[0]" in printed
 
 
 def test_a_local_folder_is_refused_unless_all_nodes_share_it(cluster: Cluster, tmp_path: Path) -> None:
-    printed = finish(start(cluster, tmp_path / "out", SHARED="no"), code=1)
+    env = {**cluster.env, "OUTPUT": str(tmp_path / "out"), "SHARED": "no"}
+    printed = finish(start("raflow", "run", str(CLUSTER / "spread.py"), env=env), code=1)
     assert f"'{tmp_path / 'out'}'" in printed
     assert "is a local path, but the cluster has 2 nodes" in printed
     assert "FlowOptions(shared_path=True)" in printed
@@ -82,22 +130,15 @@ def test_a_local_folder_is_refused_unless_all_nodes_share_it(cluster: Cluster, t
 
 def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, tmp_path: Path) -> None:
     # The last test of this file: the cluster has one node afterwards.
-    process = start(cluster, tmp_path / "out", SECONDS="0.2")
-    first, lost = cluster.raylets
-    while not (nodes := seen(tmp_path / "out")) >= {first, lost}:
-        assert process.poll() is None, f"the run ended with {nodes} before the node was ended"
+    env = {**cluster.env, "OUTPUT": str(tmp_path / "out"), "SECONDS": "0.2"}
+    process = start("raflow", "run", str(CLUSTER / "spread.py"), env=env)
+    while len(nodes := seen(tmp_path / "out")) < 2:
+        assert process.poll() is None, f"the run ended with rows of {nodes} before a node was ended"
         time.sleep(0.05)
-    raylet = psutil.Process(cluster.raylets[lost])
-    for dying in [raylet, *raylet.children(recursive=True)]:
+    second = psutil.Process(cluster.processes[1])
+    for dying in [second, *second.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
             dying.kill()
     printed = finish(process)
     assert "1 lost" in printed
-    table = rows(tmp_path / "out")
-    assert set(table["node"].to_pylist()) == {first, lost}
-
-
-def seen(output: Path) -> set[str]:
-    """The nodes of which a reader sees rows."""
-    files = [str(path) for path in output.glob("*.parquet")]
-    return set(ds.dataset(files).to_table(columns=["node"])["node"].to_pylist()) if files else set()
+    assert set(rows(tmp_path / "out")["node"].to_pylist()) == nodes

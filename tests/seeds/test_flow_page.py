@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import pytest
 
 SEEDS = Path(__file__).parent
 
@@ -28,18 +27,16 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("words", [(), ("-m", "raflow", "run")], ids=["python", "raflow run"])
-def test_decorated_consumers_run(tmp_path: Path, words: tuple[str, ...]) -> None:
-    printed = program("flow_decorators.py", tmp_path, *words)
+def test_decorated_consumers_run(tmp_path: Path) -> None:
+    printed = program("flow_decorators.py", tmp_path)
     assert sorted(pq.read_table(tmp_path / "large")["customer"].to_pylist()) == ["Ada", "Barbara"]
     greetings = {row["text"] for row in rows(tmp_path / "greetings")}
     assert greetings == {f"Thank you, {name}!" for name in ("Ada", "Grace", "Linus", "Guido", "Barbara")}
     assert "succeeded" in printed
 
 
-@pytest.mark.parametrize("words", [(), ("-m", "raflow", "run")], ids=["python", "raflow run"])
-def test_added_consumers_of_another_file_run(tmp_path: Path, words: tuple[str, ...]) -> None:
-    program("flow_add_methods.py", tmp_path, *words)
+def test_added_consumers_of_another_file_run_from_the_command_line(tmp_path: Path) -> None:
+    program("flow_add_methods.py", tmp_path, "-m", "raflow", "run")
     assert sorted(row["cents"] for row in rows(tmp_path / "amounts")) == [4225, 8000, 12050, 30000]
     letters = {letter for name in ("Ada", "Grace", "Linus", "Guido", "Barbara") for letter in name.lower()}
     assert sorted(row["letter"] for row in rows(tmp_path / "letters")) == sorted(letters)

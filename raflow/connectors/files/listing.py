@@ -79,7 +79,8 @@ def _list_one(root: int, location: Location) -> list[DataFile]:
 
 
 def _found(location: Location) -> dict[str, Any]:
-    is_pattern = is_glob(location.path) and not (location.is_local and location.fs.isfile(location.path))
+    path = location.path.partition("?")[0] if location.protocol in ("http", "https") else location.path
+    is_pattern = is_glob(path) and not (location.is_local and location.fs.isfile(location.path))
     try:
         found = _match(location) if is_pattern else _below(location, location.fs.info(location.path))
     except FileNotFoundError:
@@ -87,6 +88,7 @@ def _found(location: Location) -> dict[str, Any]:
         raise
     if not found:
         _require_bucket(location)
+        _require_readable(location)
         missing = "no file matches" if is_pattern else "no file in"
         msg = f"{missing} {location.shown}; check the path (names that start with . or _ are left out)"
         raise SourceError(msg)
@@ -105,26 +107,45 @@ def _require_bucket(location: Location) -> None:
         raise SourceError(msg) from exc
 
 
+def _require_readable(location: Location) -> None:
+    """Raise if what was searched may not be listed, which globs do not tell from an empty folder."""
+    if location.is_local:
+        folder = _fixed(location.path) if is_glob(location.path) else location.path
+        if os.path.isdir(folder):
+            os.listdir(folder)
+
+
 def is_glob(path: str) -> bool:
     """Return whether the path is a pattern."""
     return any(sign in path for sign in "*?[")
 
 
 def _match(location: Location) -> dict[str, Any]:
-    fixed = location.path.partition(re.findall(r"[*?\[]", location.path)[0])[0].rpartition("/")[0]
     found = location.fs.glob(location.path, detail=True)
-    files = _visible(found, fixed)
+    files = _visible(found, _fixed(location.path))
     if files:
         return files
     folders = (info for info in found.values() if info["type"] == "directory")
     return {path: info for folder in folders for path, info in _below(location, folder).items()}
 
 
+def _fixed(pattern: str) -> str:
+    """Return the folder above the first sign of a pattern."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+
+
 def _below(location: Location, info: dict[str, Any]) -> dict[str, Any]:
     if info["type"] != "directory":
         return {location.path: info}
     folder = str(info["name"])
-    return _visible(location.fs.find(folder, detail=True), folder)
+
+    def unreadable(error: OSError) -> None:
+        if _is_data(str(error.filename), folder):
+            raise error
+
+    # Otherwise a folder without permission would look empty.
+    strict = {"on_error": unreadable} if location.is_local and "::" not in location.url else {}
+    return _visible(location.fs.find(folder, detail=True, **strict), folder)
 
 
 def _visible(found: dict[str, Any], folder: str) -> dict[str, Any]:

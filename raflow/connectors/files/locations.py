@@ -27,7 +27,7 @@ from raflow.credentials import Credentials, redact
 from raflow.errors import ConnectorError, InvalidOption, MissingExtra, RaflowError
 
 _BROKEN = (pa.ArrowException, UnicodeError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-_FOREIGN_PACKAGES = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests"}
+_FOREIGN_PACKAGES = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs"}
 BUCKET_PROTOCOLS = {"s3", "s3a", "gs", "gcs"}
 """Object stores: the first part of a path names a bucket."""
 
@@ -63,6 +63,8 @@ class Location:
         try:
             fs, path = url_to_fs(self.url, skip_instance_cache="::" in self.url, **self._options())
             return fs, path
+        except RaflowError:
+            raise
         except ImportError as exc:
             package = getattr(exc.__cause__, "name", None) or exc.name
             how = f"pip install {package}" if package else str(exc)

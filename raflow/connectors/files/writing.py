@@ -164,11 +164,18 @@ def visible_files(folder: Location) -> list[str]:
     """
     fs, root = folder.fs, folder.path.rstrip("/")
     fs.invalidate_cache()
-    if not folder.is_local and not fs.exists(root.partition("/")[0] or "/"):
-        msg = "the bucket does not exist"
-        raise FileNotFoundError(msg)
+    if not folder.is_local:
+        _require_bucket(fs, root.partition("/")[0] or "/")
     names = (path.removeprefix(root).lstrip("/") for path in fs.find(root))
     return sorted(name for name in names if name and _is_visible(name))
+
+
+def _require_bucket(fs: Any, bucket: str) -> None:
+    try:
+        fs.info(bucket)
+    except FileNotFoundError as exc:
+        msg = "the bucket does not exist"
+        raise FileNotFoundError(msg) from exc
 
 
 def _is_visible(name: str) -> bool:
