@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
 
 .PHONY: help setup demo test check fix bench clean
 
@@ -32,9 +33,11 @@ fix: $(READY)    ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## measure against the peers, side by side
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev,bench]'
-	$(BIN)/python tests/benchmarks/run.py
+bench:           ## measure against the peers, side by side, in an environment of its own (Daft wants an older pyarrow)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade pip uv
+	$(BENCH)/bin/uv pip install --quiet --python $(BENCH)/bin/python -e '.[bench]'
+	$(BENCH)/bin/python tests/benchmarks/run.py
 
 clean:           ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache dist build demo-output
+	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache dist build demo-output

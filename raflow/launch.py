@@ -74,7 +74,7 @@ def start(flow: Flow, request: Request) -> Run:
     plan, preview = _plan(flow, request)
     _set_level(plan.options.log_level)
     name, reason = engines.choose(request.engine)
-    log.debug("engine %s: %s", name, reason)
+    log.info("engine %s: %s", name, reason)
     _check_local_only(plan, name)
     engine = engines.make(name, address=request.address, working_dir=request.working_dir, by_value=request.by_value)
     ledger = _ledger(plan, request)

@@ -169,7 +169,8 @@ def _check_constructor(code: type) -> None:
         if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     ]
     if required:
-        msg = f"class {code.__name__} is made without arguments in each replica, but its constructor needs {required[0].name!r}"
+        needed = required[0].name
+        msg = f"class {code.__name__} is made without arguments in each replica; its constructor needs {needed!r}"
         raise InvalidProcessor(msg)
 
 

@@ -334,6 +334,26 @@ def test_code_that_ends_its_process_fails_the_run_and_says_in_which_split(ray_se
 
 
 @pytest.mark.ray
+def test_what_a_replica_prints_and_logs_is_shown_with_its_name(
+    ray_session: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def talks(record: dict[str, Any]) -> None:
+        print("printed", record["n"])
+        logging.debug("logged %s", record["n"])
+
+    flow = Flow("talks", FlowOptions(num_replicas=1, log_level="DEBUG"))
+    flow.add_consumer(consumer(source=MemorySource([{"n": 1}]), name="p")(talks))
+    flow.run(engine="ray")
+    told, deadline = "", time.monotonic() + 20
+    while ("printed 1" not in told or "logged 1" not in told) and time.monotonic() < deadline:
+        told += "".join(capfd.readouterr())
+        time.sleep(0.02)
+    lines = [line for line in told.splitlines() if "printed" in line or "logged" in line]
+    assert len(lines) == 2, told
+    assert all("p[0] pid=" in line for line in lines)
+
+
+@pytest.mark.ray
 def test_a_captured_object_that_cannot_travel_is_named(ray_session: None) -> None:
     guard = threading.Lock()
 
@@ -642,7 +662,7 @@ def test_what_this_user_may_not_do_is_told_by_name(closed: Path) -> None:
         "closed/file.parquet: no permission; check the rights of this user",
         "closed/folder: no permission",
         "closed/folder/*.parquet: no permission",
-        "closed: no permission",
+        f"reading {closed}/closed: no permission",
         "closed/out: no permission",
         "closed/ledger cannot be written: [Errno 13] Permission denied",
     ]

@@ -16,7 +16,8 @@ from raflow.loading import load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-MODULES = ["flow", "options", "processors", "connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
+FILES = ["connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
+MODULES = ["flow", "options", "processors", *FILES]
 
 
 @pytest.mark.parametrize("name", MODULES)

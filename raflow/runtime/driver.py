@@ -384,6 +384,8 @@ class Driver(threading.Thread):
         return pool if pool is not None else Pool(name, self.engine, None, self.stages[name].stage.options, self.tell)
 
     def _snapshot(self) -> RunStats:
+        stages = list(self.stages.values())
+        dry = any(stage.limit for stage in stages)
         return RunStats(
             run_id=self.context.run_id,
             flow_id=self.plan.flow_id,
@@ -391,9 +393,9 @@ class Driver(threading.Thread):
             status=self.status,
             elapsed_s=0.0,
             start_up_s=0.0,
-            stages=tuple(stage.stats() for stage in self.stages.values()),
-            outputs=tuple(str(sink) for stage in self.stages.values() for sink in stage.stage.all_sinks),
-            notes=(*self._notes, *_local_note(self.engine.name, self.stages.values())),
+            stages=tuple(stage.stats() for stage in stages),
+            outputs=() if dry else tuple(str(sink) for stage in stages for sink in stage.stage.all_sinks),
+            notes=(*self._notes, *(["dry run: nothing was written"] if dry else _local_note(self.engine.name, stages))),
         )
 
 

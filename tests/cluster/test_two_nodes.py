@@ -134,7 +134,7 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, tmp_pa
     process = start("raflow", "run", str(CLUSTER / "spread.py"), env=env)
     while len(nodes := seen(tmp_path / "out")) < 2:
         assert process.poll() is None, f"the run ended with rows of {nodes} before a node was ended"
-        time.sleep(0.05)
+        time.sleep(0.2)
     second = psutil.Process(cluster.processes[1])
     for dying in [second, *second.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):

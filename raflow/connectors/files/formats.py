@@ -24,6 +24,7 @@ ROW_GROUP_BYTES = 64 << 20
 _IPC_ROWS = 128 << 10
 _IPC_BYTES = 8 << 20
 _JSON_ROWS = 32 << 10
+_PAGE_BYTES = 1 << 20
 _SAMPLE_ROWS = 4096
 
 _TEXT_SUFFIXES = {None: "", "gzip": ".gz", "bz2": ".bz2", "zstd": ".zst"}
@@ -196,7 +197,7 @@ class _ParquetWriter(_Collected):
 
     def _encode(self, batches: list[pa.RecordBatch]) -> None:
         table = pa.Table.from_batches(batches, self._schema)
-        if table.num_rows < 1024 * len(batches):
+        if table.num_rows < 1024 * len(batches) and table.nbytes < _PAGE_BYTES * len(batches):
             table = table.combine_chunks()
         writer = self._writer or self._open(table)
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
@@ -207,12 +208,19 @@ class _ParquetWriter(_Collected):
             self._schema,
             compression=self._compression or "none",
             use_dictionary=dictionary_columns(first),
+            write_batch_size=_page_rows(first),
         )
         return self._writer
 
     def close(self) -> None:
         self.flush()
         (self._writer or self._open(self._schema.empty_table())).close()
+
+
+def _page_rows(table: pa.Table) -> int:
+    """Return how many values Parquet adds to a page between two looks at its size; few if they are large."""
+    rows: int = table.num_rows * _PAGE_BYTES // max(1, table.nbytes)
+    return max(1, min(1024, rows))
 
 
 def dictionary_columns(table: pa.Table) -> list[str]:

@@ -88,7 +88,7 @@ def _found(location: Location) -> dict[str, Any]:
         raise
     if not found:
         _require_bucket(location)
-        _require_readable(location)
+        _require_readable(location, [_fixed(location.path)] if is_pattern else [])
         missing = "no file matches" if is_pattern else "no file in"
         msg = f"{missing} {location.shown}; check the path (names that start with . or _ are left out)"
         raise SourceError(msg)
@@ -107,12 +107,11 @@ def _require_bucket(location: Location) -> None:
         raise SourceError(msg) from exc
 
 
-def _require_readable(location: Location) -> None:
-    """Raise if what was searched may not be listed, which globs do not tell from an empty folder."""
-    if location.is_local:
-        folder = _fixed(location.path) if is_glob(location.path) else location.path
+def _require_readable(location: Location, folders: Iterable[str]) -> None:
+    """Raise if a folder may not be listed, which fsspec does not tell from an empty one."""
+    for folder in folders if location.is_local and "::" not in location.url else ():
         if os.path.isdir(folder):
-            os.listdir(folder)
+            os.scandir(folder).close()
 
 
 def is_glob(path: str) -> bool:
@@ -138,14 +137,10 @@ def _below(location: Location, info: dict[str, Any]) -> dict[str, Any]:
     if info["type"] != "directory":
         return {location.path: info}
     folder = str(info["name"])
-
-    def unreadable(error: OSError) -> None:
-        if _is_data(str(error.filename), folder):
-            raise error
-
-    # Otherwise a folder without permission would look empty.
-    strict = {"on_error": unreadable} if location.is_local and "::" not in location.url else {}
-    return _visible(location.fs.find(folder, detail=True, **strict), folder)
+    found = location.fs.find(folder, detail=True, withdirs=location.is_local)
+    folders = [path for path, one in found.items() if one["type"] == "directory" and _is_data(path, folder)]
+    _require_readable(location, [folder, *folders])
+    return _visible(found, folder)
 
 
 def _visible(found: dict[str, Any], folder: str) -> dict[str, Any]:

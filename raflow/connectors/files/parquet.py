@@ -22,7 +22,7 @@ _WHOLE_BYTES = 64 << 20
 """Decoded size up to which a row group is read at once, which is faster than in batches."""
 _BATCH_BYTES = 16 << 20
 _SAMPLE_ROWS = 256
-_PRE_BUFFER = 128 << 20
+_PRE_BUFFER = 64 << 20
 _COLUMN_BUFFER = 1 << 20
 
 
@@ -104,14 +104,17 @@ class ParquetFiles(Files):
 
 
 def _open(location: Location, path: str) -> pq.ParquetFile:
-    if location.is_local and "::" not in location.url:
-        return pq.ParquetFile(path, buffer_size=_COLUMN_BUFFER)
-    parquet = pq.ParquetFile(location.open(path), pre_buffer=True)
+    """Return the file, opened so that at most `_PRE_BUFFER` of it is fetched ahead."""
+    file = path if location.is_local and "::" not in location.url else location.open(path)
+    parquet = pq.ParquetFile(file, pre_buffer=True)
     footer = parquet.metadata
-    if max(map(_stored_bytes, map(footer.row_group, range(footer.num_row_groups))), default=0) > _PRE_BUFFER:
-        parquet.close(force=True)
-        return pq.ParquetFile(location.open(path), metadata=footer, buffer_size=8 * _COLUMN_BUFFER)
-    return parquet
+    largest = max((_stored_bytes(footer.row_group(n)) for n in range(footer.num_row_groups)), default=0)
+    if largest <= _PRE_BUFFER:
+        return parquet
+    parquet.close(force=True)
+    file = path if file is path else location.open(path)
+    buffer = _COLUMN_BUFFER if file is path else 8 * _COLUMN_BUFFER
+    return pq.ParquetFile(file, metadata=footer, pre_buffer=False, buffer_size=buffer)
 
 
 def _stored_bytes(group: pq.RowGroupMetaData) -> int:
@@ -130,7 +133,7 @@ def _row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Piece]:
 
 
 def _read_groups(parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[str]) -> Iterator[pa.RecordBatch]:
-    row_bytes = _sampled_row_bytes(parquet, groups[:1], wanted)
+    row_bytes = _sampled_row_bytes(parquet, groups[:1], wanted) if _has_dictionaries(parquet, groups, wanted) else 0.0
     for group in groups:
         row_bytes = max(row_bytes, _stored_row_bytes(parquet.metadata.row_group(group), wanted))
         if parquet.metadata.row_group(group).num_rows * row_bytes <= _WHOLE_BYTES:
@@ -140,6 +143,19 @@ def _read_groups(parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[st
             yield from parquet.iter_batches(batch_rows, [group], columns=wanted, use_threads=False)
 
 
+def _has_dictionaries(parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[str]) -> bool:
+    """Return whether a wanted column of text is encoded by a dictionary, so that it is larger in memory."""
+    return any(
+        column.has_dictionary_page and column.physical_type in ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+        for column in _columns(parquet.metadata.row_group(groups[0]), wanted)
+    )
+
+
+def _columns(group: pq.RowGroupMetaData, wanted: list[str]) -> list[pq.ColumnChunkMetaData]:
+    columns = (group.column(n) for n in range(group.num_columns))
+    return [column for column in columns if column.path_in_schema.split(".")[0] in wanted]
+
+
 def _sampled_row_bytes(parquet: pq.ParquetFile, groups: Sequence[int], wanted: list[str]) -> float:
     """Return what a row takes in memory; of dictionary-encoded columns the footer cannot tell."""
     batches = parquet.iter_batches(_SAMPLE_ROWS, groups, columns=wanted, use_threads=False)
@@ -147,6 +163,5 @@ def _sampled_row_bytes(parquet: pq.ParquetFile, groups: Sequence[int], wanted: l
 
 
 def _stored_row_bytes(group: pq.RowGroupMetaData, wanted: list[str]) -> float:
-    columns = (group.column(n) for n in range(group.num_columns))
-    stored = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] in wanted)
+    stored = sum(column.total_uncompressed_size for column in _columns(group, wanted))
     return float(stored / max(group.num_rows, 1))
