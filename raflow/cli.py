@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,13 @@ def run(
     **request: Any,
 ) -> None:
     """Run the Flow at TARGET: file.py, file.py:name or pkg.mod:name."""
-    from raflow.launch import Request, start, watch
+    from raflow.launch import Request, log_to_terminal, start, watch
     from raflow.loading import load
 
     console = Console(stderr=True, quiet=quiet)
     with _errors():
         loaded = load(target)
+        log_to_terminal(loaded.flow.options.log_level, logging.getLogger())  # the process is ours, and so are its logs
         folder = working_dir or (str(loaded.folder) if loaded.folder else None)
         by_value = loaded.module if loaded.folder else None
         asked = Request(

@@ -72,9 +72,9 @@ def start(flow: Flow, request: Request) -> Run:
     """
     began = time.monotonic()
     plan, preview = _plan(flow, request)
-    _set_level(plan.options.log_level)
+    log_to_terminal(plan.options.log_level)
     name, reason = engines.choose(request.engine)
-    log.info("engine %s: %s", name, reason)
+    log.debug("engine %s: %s", name, reason)
     _check_local_only(plan, name)
     engine = engines.make(name, address=request.address, working_dir=request.working_dir, by_value=request.by_value)
     ledger = _ledger(plan, request)
@@ -152,12 +152,13 @@ def _ends(stage: Stage) -> list[Source | Sink]:
     return [stage.source, *stage.all_sinks]
 
 
-def _set_level(level: str) -> None:
-    log.setLevel(level)
-    if not logging.getLogger().handlers and not log.handlers:
+def log_to_terminal(level: str, logger: logging.Logger = log) -> None:
+    """Print what a logger says from this level on, unless somebody has arranged its handlers."""
+    logger.setLevel(level)
+    if not logging.getLogger().handlers and not logger.handlers:
         handler = _Stderr()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-        log.addHandler(handler)
+        logger.addHandler(handler)
 
 
 class _Stderr(logging.StreamHandler[Any]):

@@ -322,6 +322,7 @@ class Driver(threading.Thread):
             elif stage.pool:
                 stage.pool.kill()
         self.delivering.finish()
+        self._take_last_commits()
         if self.error is None and all(stage.is_done for stage in self.stages.values()):
             self._finish_sinks()
         else:
@@ -332,6 +333,17 @@ class Driver(threading.Thread):
             stage.status = Status.SUCCEEDED if stage.is_done else self.status
         self.ledger.end(self.status)
         self.engine.close()
+
+    def _take_last_commits(self) -> None:
+        """Count what was published while the run was ending."""
+        while not self.inbox.empty():
+            kind, *values = self.inbox.get()
+            if kind == "committed":
+                name, unit, error = values
+                if error is None:
+                    self.stages[name].committed(unit)
+                else:
+                    self._fail(error)
 
     def _finish_sinks(self) -> None:
         for stage in self.stages.values():

@@ -50,7 +50,7 @@ KEY = UUID("12345678-1234-5678-1234-567812345678")
 def rows(encoded: Encoded) -> list[dict[str, Any]]:
     assert encoded.rejected == []
     assert encoded.batch is not None
-    return encoded.batch.to_pylist()  # type: ignore[no-any-return]
+    return encoded.batch.to_pylist()
 
 
 def errors(encoded: Encoded) -> dict[int, str]:

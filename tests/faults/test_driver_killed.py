@@ -21,7 +21,7 @@ def rows(job: Job) -> list[int]:
     """What a reader of the output folder sees."""
     fs, path = fsspec.core.url_to_fs(job.output, **(job.settings.get("storage") or {}))
     fs.invalidate_cache()
-    if not fs.exists(path):
+    if not fs.glob(f"{path}/**/*.parquet"):
         return []
     numbers: list[int] = ds.dataset(path, filesystem=fs, partitioning="hive").to_table(columns=["n"])["n"].to_pylist()
     return sorted(numbers)
