@@ -185,7 +185,7 @@ class Driver(threading.Thread):
         if isinstance(error, ReplicaLost):
             self.stages[name].lose(index, error)
             return
-        member.units.discard(unit)
+        member.units.remove(unit)
         member.counts = Counts()
         if error is not None:
             raise error

@@ -23,7 +23,8 @@ class Member:
     index: int
     handle: ReplicaHandle
     ready: bool = False
-    units: set[int] = field(default_factory=set)
+    units: list[int] = field(default_factory=list)
+    """In the order in which it does them."""
     counts: Counts = field(default_factory=Counts)
     """What its units in flight have done so far."""
     asked: bool = False
@@ -74,7 +75,7 @@ class Pool:
 
     def send(self, index: int, unit: int, order: Any) -> None:
         """Give a unit of work to a replica."""
-        self.members[index].units.add(unit)
+        self.members[index].units.append(unit)
         self._call(index, "run_unit", "unit_done", order, extra=(unit,))
 
     def ask_counts(self) -> None:
@@ -84,8 +85,8 @@ class Pool:
                 member.asked = True
                 self._call(member.index, "counts", "counts")
 
-    def remove(self, index: int) -> set[int]:
-        """Forget a replica that is lost; returns the units it had."""
+    def remove(self, index: int) -> list[int]:
+        """Forget a replica that is lost; returns the units it had, the one it was at first."""
         member = self.members.pop(index)
         member.handle.kill()
         return member.units

@@ -141,14 +141,14 @@ class StageRun:
             return
         size = len(pool.members)
         self.replicas_lost += 1
-        for unit in sorted(pool.remove(index) or {SETUP}, reverse=True):
-            self.losses[unit] = self.losses.get(unit, 0) + 1
-            if unit != SETUP:
-                self.waiting.appendleft(unit)
-            if self.losses[unit] >= _MAX_LOSSES:
-                what = "set-up" if unit == SETUP else self.splits[unit].name
-                msg = f"{self.losses[unit]} replicas of {name!r} died in {what}; the last: {error}"
-                raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
+        units = pool.remove(index)
+        self.waiting.extendleft(reversed(units))
+        suspect = units[0] if units else SETUP
+        self.losses[suspect] = self.losses.get(suspect, 0) + 1
+        if self.losses[suspect] >= _MAX_LOSSES:
+            what = "set-up" if suspect == SETUP else self.splits[suspect].name
+            msg = f"{_MAX_LOSSES} replicas of {name!r} died in {what}; the last: {error}"
+            raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
         log.warning("%s; a new one does its work again", error)
         pool.grow(size)
 

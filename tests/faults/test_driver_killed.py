@@ -122,6 +122,7 @@ def test_no_process_of_ours_is_alive_after_the_driver_was_killed(job: Job, wait_
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     wait_until(lambda: not [pid for pid in family if _alive(pid)], "all processes of the run have ended", 15)
+    job.engine = "local"  # what one engine has begun another can end
     job.finish(job.start("--resume", "last"))
     assert rows(job) == list(range(FILES * ROWS))
 
