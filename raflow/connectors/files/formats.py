@@ -21,6 +21,9 @@ ROW_GROUP_ROWS = 1_000_000
 """Rows after which a Parquet row group is written; none is larger."""
 ROW_GROUP_BYTES = 64 << 20
 """Arrow bytes after which a Parquet row group is written; none is larger than twice that."""
+_WIDE_ROW_BYTES = 4 << 10
+_WIDE_GROUP_BYTES = 32 << 20
+"""The same for rows above `_WIDE_ROW_BYTES`: their pages are held several times while they are encoded."""
 _IPC_ROWS = 128 << 10
 _IPC_BYTES = 8 << 20
 _JSON_ROWS = 32 << 10
@@ -194,6 +197,11 @@ class _ParquetWriter(_Collected):
         super().__init__(ROW_GROUP_ROWS, ROW_GROUP_BYTES)
         self._file, self._schema, self._compression = file, schema, compression
         self._writer: Any = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        is_wide = batch.nbytes > batch.num_rows * _WIDE_ROW_BYTES
+        self._limits = (ROW_GROUP_ROWS, _WIDE_GROUP_BYTES if is_wide else ROW_GROUP_BYTES)
+        super().write(batch)
 
     def _encode(self, batches: list[pa.RecordBatch]) -> None:
         table = pa.Table.from_batches(batches, self._schema)

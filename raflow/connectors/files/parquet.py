@@ -20,7 +20,7 @@ from raflow.sources import Input, Reject
 
 _WHOLE_BYTES = 64 << 20
 """Decoded size up to which a row group is read at once, which is faster than in batches."""
-_BATCH_BYTES = 16 << 20
+_BATCH_BYTES = 8 << 20
 _SAMPLE_ROWS = 256
 _PRE_BUFFER = 64 << 20
 _COLUMN_BUFFER = 1 << 20
