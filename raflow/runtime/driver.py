@@ -31,7 +31,7 @@ from raflow.runtime.ledger import Ledger
 from raflow.runtime.pool import Pool
 from raflow.runtime.rejects import TooManyErrors
 from raflow.runtime.replica import Replica
-from raflow.runtime.scheduler import Demand, allocate, assign
+from raflow.runtime.scheduler import Demand, allocate
 from raflow.runtime.stage import StageRun
 from raflow.runtime.work import Failure, Job, Outcome, restore
 from raflow.sinks import SinkContext
@@ -261,11 +261,9 @@ class Driver(threading.Thread):
         if self._drain_until is not None or self.error is not None:
             return
         for stage in self.stages.values():
-            if not stage.pool:
-                continue
-            for index in assign(stage.work, stage.pool.slots())[: 1 if stage.limit else None]:
-                unit = stage.waiting.popleft()
-                stage.pool.send(index, unit, stage.order(unit))
+            while given := stage.next():
+                index, unit = given
+                self._pool(stage.stage.name).send(index, unit, stage.order(unit))
 
     def _check_errors(self, stage: StageRun) -> None:
         bound, counts = stage.stage.options.max_errors, stage.counts()

@@ -15,6 +15,7 @@ from raflow.plan import Stage
 from raflow.runtime.delivery import Delivering, Delivery, discard
 from raflow.runtime.ledger import StageRecord, UnitRecord
 from raflow.runtime.pool import Pool
+from raflow.runtime.scheduler import assign
 from raflow.runtime.work import Order, Outcome, pack_schema, pack_text, unpack_schema, unpack_text
 from raflow.schema import merge
 from raflow.sources import Split
@@ -91,6 +92,22 @@ class StageRun:
         self.status = Status.RUNNING
         self.began = self.began or time.monotonic()
 
+    def next(self) -> tuple[int, int] | None:
+        """Take a unit from the line and say which replica gets it; None if there is nothing to give out now.
+
+        A unit that has cost a replica goes alone, so that it can be told from its neighbour.
+        """
+        if self.pool is None:
+            return None
+        members = self.pool.members
+        free = [
+            slot for slot in self.pool.slots() if not any(unit in self.losses for unit in members[slot.replica].units)
+        ]
+        chosen = assign(self.work, free)[:1]
+        if not chosen or (self.waiting[0] in self.losses and members[chosen[0]].units):
+            return None
+        return chosen[0], self.waiting.popleft()
+
     def order(self, unit: int) -> Order:
         """Return the order for the next attempt at a unit."""
         known = self.units.get(unit)
@@ -143,11 +160,12 @@ class StageRun:
         self.replicas_lost += 1
         units = pool.remove(index)
         self.waiting.extendleft(reversed(units))
+        for unit in units or [SETUP]:
+            self.losses[unit] = self.losses.get(unit, 0) + 1
         suspect = units[0] if units else SETUP
-        self.losses[suspect] = self.losses.get(suspect, 0) + 1
-        if self.losses[suspect] >= _MAX_LOSSES:
+        if len(units) <= 1 and self.losses[suspect] >= _MAX_LOSSES:
             what = "set-up" if suspect == SETUP else self.splits[suspect].name
-            msg = f"{_MAX_LOSSES} replicas of {name!r} died in {what}; the last: {error}"
+            msg = f"{self.losses[suspect]} replicas of {name!r} died in {what}; the last: {error}"
             raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
         log.warning("%s; a new one does its work again", error)
         pool.grow(size)
