@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from raflow.credentials import Credentials
 from raflow.errors import InvalidOption
 from raflow.sinks import Sink
-
-Options = TypeVar("Options", bound="_Options")
 
 
 class _Options(BaseModel):

@@ -215,6 +215,15 @@ def test_max_errors_bounds_what_may_be_skipped(engine: str) -> None:
         run(odd_fails, engine, on_error="skip", max_errors=20)
 
 
+def test_max_errors_also_bounds_what_batch_functions_lose(engine: str) -> None:
+    def nothing_fits(batch: pa.RecordBatch) -> pa.RecordBatch:
+        msg = "no"
+        raise ValueError(msg)
+
+    with pytest.raises(RunFailed, match="4 records failed, max_errors is 3"):
+        run(nothing_fits, engine, on_error="skip", max_errors=3)
+
+
 def test_a_record_that_does_not_fit_its_type_is_one_that_fails(engine: str) -> None:
     source = MemorySource([{"n": 1, "half": 0.5}, {"n": None, "half": 1.0}, {"n": 3, "half": 1.5}])
     records, stats = run(of_row, engine, source, on_error="skip")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raflow import convert
 from raflow.plan import Stage
-from raflow.runtime.rejects import Rejects
+from raflow.runtime.rejects import Rejects, TooManyErrors
 
 
 class UserCode:
@@ -105,7 +105,7 @@ class UserCode:
         try:
             return call(batch, first, hint, rejects)
         except Exception as error:
-            if rejects.fail or getattr(error, "_raflow_final", False):
+            if rejects.fail or isinstance(error, TooManyErrors):
                 raise
             if batch.num_rows <= 1:
                 rejects.record(first, batch, error)
