@@ -50,22 +50,23 @@ def array_of(values: list[Any], hint: pa.Field | None, declared: bool = False) -
         hint: The field as agreed so far.
         declared: Whether a record type has declared the field.
     """
-    values, unfits = _plain(values, declared)
-    if unfits:
-        return None, unfits
+    kinds = set(map(type, values))
+    if not kinds <= PLAIN:
+        values, unfits = _plain(values, declared)
+        if unfits:
+            return None, unfits
+        kinds = set(map(type, values))
+    kinds.discard(type(None))
     wanted = pa.null() if hint is None else hint.type
-    kinds = set(map(type, values)) - {type(None)}
     if not kinds:
         return pa.nulls(len(values), wanted), {}
     if hint is not None and is_fixed(hint):
         unfits = _unfits(values, kinds, wanted)
-        return (None, unfits) if unfits else _typed(values, wanted)
+        return (None, unfits) if unfits else _typed(values, kinds, wanted)
     return _nested(values, kinds, wanted) if kinds.intersection(_NESTED) else _flat(values, kinds, wanted)
 
 
 def _plain(values: list[Any], declared: bool) -> tuple[list[Any], Unfits]:
-    if PLAIN.issuperset(map(type, values)):
-        return values, {}
     result: list[Any] = []
     unfits: Unfits = {}
     for index, value in enumerate(values):
@@ -83,7 +84,7 @@ def _flat(values: list[Any], kinds: set[type], wanted: pa.DataType) -> tuple[pa.
     if unfits:
         return None, unfits
     own = ATOMS[float] if float in kinds else _natural(first)
-    return _typed(values, kind if widen(kind, own) == kind else own)
+    return _typed(values, kinds, kind if widen(kind, own) == kind else own)
 
 
 def _natural(value: Any) -> pa.DataType:
@@ -94,7 +95,7 @@ def _natural(value: Any) -> pa.DataType:
 
 def _nested(values: list[Any], kinds: set[type], wanted: pa.DataType) -> tuple[pa.Array, Unfits]:
     if not _unfits(values, kinds, wanted):
-        return _typed(values, wanted)
+        return _typed(values, kinds, wanted)
     try:
         array = pa.array(values)
     except VALUE_ERRORS:
@@ -118,7 +119,7 @@ def _one_by_one(values: list[Any], wanted: pa.DataType) -> tuple[pa.Array, Unfit
             unfits[index] = f"{own} {value!r:.60}"
         else:
             wanted = wider
-    return (None, unfits) if unfits else _typed(values, wanted)
+    return (None, unfits) if unfits else _typed(values, set(map(type, values)), wanted)
 
 
 def widen(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
@@ -133,15 +134,15 @@ def widen(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
         return None
 
 
-def _typed(values: list[Any], kind: pa.DataType) -> tuple[pa.Array, Unfits]:
-    attempt = _floats if _t.is_floating(kind) and int in set(map(type, values)) else pa.array
+def _typed(values: list[Any], kinds: set[type], kind: pa.DataType) -> tuple[pa.Array, Unfits]:
+    attempt = _floats if _t.is_floating(kind) and int in kinds else pa.array
     try:
         return attempt(values, kind), {}
     except VALUE_ERRORS as error:
         if len(values) == 1:
             return None, {0: f"{values[0]!r:.60} ({error})"}
     middle = len(values) // 2
-    (_, unfits), (_, others) = _typed(values[:middle], kind), _typed(values[middle:], kind)
+    (_, unfits), (_, others) = _typed(values[:middle], kinds, kind), _typed(values[middle:], kinds, kind)
     return None, {**unfits, **{middle + index: found for index, found in others.items()}}
 
 

@@ -83,9 +83,8 @@ def _batch(records: Sequence[Any], hint: pa.Schema | None) -> tuple[pa.RecordBat
 
 def _same_fields(records: Sequence[Any]) -> dict[str, list[Any]] | None:
     """Return columns of dicts with the same keys or of one record type; None for anything else."""
-    kinds = set(map(type, records))
-    kind = kinds.pop()
-    if kinds:
+    kind, *others = set(map(type, records))
+    if others:
         return None
     if is_record(kind) and getattr(kind, "model_config", {}).get("extra") != "allow":
         return {column: list(map(attrgetter(name), records)) for column, name in columns_of(kind).items()}
