@@ -19,6 +19,12 @@ RaflowError
 │  ├─ VersionMismatch        a node has another Python or raflow
 │  ├─ NotPicklable           user code cannot travel: names the captured object
 │  └─ ReplicaLost            a replica's process or node died; the driver repeats its work
+├─ NotSerializable           (TypeError) an argument or result of a step cannot travel or be kept
+├─ StepError                 a step has failed for a reason that is not an error of its own code
+│  ├─ StepTimedOut           (TimeoutError) an attempt took longer than its timeout
+│  ├─ StepLost               the process or node of a step died
+│  ├─ StepExited             a step called sys.exit
+│  └─ StepCancelled          it was given up, because another step failed or the run was stopped
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
 └─ RunFailed                 a run ended with an error; `__cause__` is the user's own
 
@@ -111,6 +117,30 @@ class NotPicklable(EngineError):
 
 class ReplicaLost(EngineError):
     """A replica's process or node died; the driver repeats its unfinished work."""
+
+
+class NotSerializable(RaflowError, TypeError):
+    """An argument or result of a step cannot travel or be kept; the message names the step and the object."""
+
+
+class StepError(RaflowError):
+    """A step has failed for a reason that is not an error of its own code."""
+
+
+class StepTimedOut(StepError, TimeoutError):
+    """An attempt took longer than the step's timeout."""
+
+
+class StepLost(StepError):
+    """The process or node in which a step ran died."""
+
+
+class StepExited(StepError):
+    """A step called `sys.exit`."""
+
+
+class StepCancelled(StepError):
+    """A step was given up, because another step failed or the run was stopped."""
 
 
 class ResumeError(RaflowError):

@@ -63,6 +63,33 @@ class Resources(_Options):
         return {name: amount for name, amount in {**wanted, **self.resources}.items() if amount}
 
 
+class StepOptions(Resources):
+    """The options of one step of a workflow."""
+
+    retry: int | tuple[float, ...] = 1
+    """Attempts in all; or the wait before each attempt, in seconds."""
+    retry_delay: float = Field(default=1.0, ge=0)
+    """Wait between attempts, in seconds."""
+    backoff: bool = False
+    """Whether the wait doubles with each attempt."""
+    jitter: float = Field(default=0.0, ge=0)
+    """Up to so many seconds are added to each wait, at random."""
+    max_delay: float | None = Field(default=None, ge=0)
+    """The longest wait, in seconds; None: no bound."""
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    """Errors after which there is a further attempt. Timeouts and lost workers always are such."""
+    timeout: float = Field(default=0.0, ge=0)
+    """Seconds that an attempt may take, from when it really starts; 0: no bound."""
+
+    def delays(self) -> list[float]:
+        """Return the waits before the attempts, without jitter; their number is the number of attempts."""
+        if isinstance(self.retry, tuple):
+            return list(self.retry) or [0.0]
+        factor, cap = (2.0 if self.backoff else 1.0), self.max_delay
+        waits = (self.retry_delay * factor**n for n in range(max(1, self.retry) - 1))
+        return [0.0, *(wait if cap is None else min(wait, cap) for wait in waits)]
+
+
 class ProcessorOptions(Resources):
     """The options of one processor."""
 

@@ -1,0 +1,104 @@
+"""Steps in threads of this process: no start-up, one interpreter lock."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from raflow.options import Resources
+from raflow.runtime.steps.values import Packed, Value
+from raflow.runtime.steps.worker import Begun, Ended, Left, Over, Post, Slice, Task, attempt
+
+THREADS = 64
+"""Steps that run at once by default. Threads wait well and compute badly, so this is more than the CPUs."""
+
+
+class ThreadWorkers:
+    """Runs steps in daemon threads. A timed-out or cancelled step is abandoned: a thread cannot be ended.
+
+    Args:
+        threads: Steps that run at once.
+    """
+
+    name = "local"
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._threads = threads
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def slots(self, needs: Resources) -> int:
+        """Return the number of threads, whatever the needs: they are for clusters."""
+        del needs
+        return self._threads
+
+    def ship(self, function: Callable[..., Any], name: str) -> Any:
+        """Return the function as it is."""
+        del name
+        return function
+
+    def call(self, number: int, code: Any, tasks: list[Task], needs: Resources, post: Post) -> _ThreadCall:
+        """Run tasks in an idle thread, or in a new one."""
+        del needs
+        call = _ThreadCall(number, code, tasks, post)
+        with self._lock:
+            self._idle -= 1
+            grow = self._idle < 0
+        self._jobs.put(call.run)
+        if grow:
+            threading.Thread(target=self._serve, name="raflow step", daemon=True).start()
+        return call
+
+    def fetch(self, value: Value) -> Packed:
+        """Return the value: all are here."""
+        assert isinstance(value, Packed)
+        return value
+
+    def close(self) -> None:
+        """End the idle threads."""
+        with self._lock:
+            for _ in range(self._idle):
+                self._jobs.put(None)
+
+    def _serve(self) -> None:
+        with self._lock:
+            self._idle += 1
+        while (job := self._jobs.get()) is not None:
+            job()
+            with self._lock:
+                self._idle += 1
+
+
+class _ThreadCall:
+    def __init__(self, number: int, function: Callable[..., Any], tasks: list[Task], post: Post) -> None:
+        self._number = number
+        self._function = function
+        self._slice = Slice(tasks)
+        self._post = post
+        self._abandoned = False
+
+    def run(self) -> None:
+        while (task := self._slice.take()) is not None:
+            self._report(Begun(self._number, task.id))
+            done = attempt(self._function, task, task.inputs)  # type: ignore[arg-type] # all packed here
+            self._report(Ended(self._number, task.id, done))
+        self._report(Over(self._number))
+
+    def close(self) -> None:
+        left = self._slice.close()
+        if left:
+            self._report(Left(self._number, left))
+
+    def kill(self) -> None:
+        self._abandoned = True
+        self._slice.close()
+
+    def _report(self, message: Begun | Ended | Left | Over) -> None:
+        if not self._abandoned:
+            self._post(message)

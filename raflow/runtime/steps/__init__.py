@@ -1,0 +1,1 @@
+"""Runs steps: calls that depend on each other, with retries, timeouts and results that stay where they are."""

@@ -1,0 +1,410 @@
+"""The control loop of a workflow: knows what is ready, hands it to workers, decides on what they report.
+
+Theory. Everything that happens is a message in one inbox, and one thread, that of `run`, reads it and
+alone changes steps. Ready steps of one function share calls: a worker begins no new one after a time slice
+and what it did not begin goes back, so that tiny steps cost little and slow ones hold up nobody. A share
+grows while calls end within their slice. Steps of a lost worker are done again one by one, so that only the
+one that kills is blamed. The loop sleeps until a message or until something is due.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from raflow.errors import NotSerializable, StepCancelled, StepLost
+from raflow.metrics import Status
+from raflow.options import StepOptions
+from raflow.runtime.steps.events import Observers, StepEvent
+from raflow.runtime.steps.step import Attempt, Step, arguments
+from raflow.runtime.steps.values import unpack
+from raflow.runtime.steps.worker import (
+    SLICE_S,
+    Begun,
+    Call,
+    Ended,
+    Left,
+    Over,
+    Task,
+    Workers,
+    now,
+    timed_out,
+)
+from raflow.runtime.work import Failure, explain
+
+log = logging.getLogger("raflow")
+
+_FIRST_SHARE, _SHARE_GROWTH, _MOST = 2, 8, 1 << 14
+_Key: TypeAlias = "tuple[Callable[..., Any], str]"
+"""Steps that may share calls: the function, and what a call of it needs."""
+
+
+@dataclass
+class _InFlight:
+    key: _Key
+    steps: dict[str, Step]
+    """By id, in order; those that have not ended yet."""
+    size: int
+    handle: Call | None = None
+    begun: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    closed: bool = False
+
+
+@dataclass
+class _Queue:
+    options: StepOptions
+    steps: deque[Step] = field(default_factory=deque)
+    share: int = _FIRST_SHARE
+    code: Any = None
+
+
+class StepDriver:
+    """Runs steps that are added, also while it runs.
+
+    Args:
+        workers: Where steps run.
+        run_id: For events.
+        max_concurrency: Steps that run at once, at most; None: what the workers take.
+        on_end: Called on the thread of `run` for each step that will not change any more; may add steps.
+        observers: Told of every change.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        *,
+        run_id: str = "",
+        max_concurrency: int | None = None,
+        on_end: Callable[[Step], None] | None = None,
+        observers: Iterable[Callable[[StepEvent], None]] = (),
+    ) -> None:
+        self.workers = workers
+        self.run_id = run_id
+        self._cap = max_concurrency or _MOST
+        self._on_end = on_end
+        self._observers = Observers(observers)
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._holds = 0
+        self._lock = threading.Lock()
+        self._open: dict[Step, int] = {}
+        """Steps that have not ended, with the number of steps that they wait for."""
+        self._after: dict[Step, list[Step]] = {}
+        self._queues: dict[_Key, _Queue] = {}
+        self._calls: dict[int, _InFlight] = {}
+        self._busy: dict[str, int] = {}
+        self._alone: set[Step] = set()
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._ended = itertools.count()
+        self._stopped: Failure | None = None
+
+    # -- for everybody, from any thread -----------------------------------------------------------------
+
+    def add(self, step: Step) -> Step:
+        """Take a step; it runs as soon as the steps in its arguments have succeeded. Returns it."""
+        self._inbox.put(step)
+        return step
+
+    def hold(self) -> None:
+        """Keep `run` going although nothing is left to do, because somebody may add steps."""
+        with self._lock:
+            self._holds += 1
+
+    def release(self) -> None:
+        """Undo one `hold`."""
+        with self._lock:
+            self._holds -= 1
+        self._inbox.put(None)
+
+    def cancel(self, why: str = "the run was stopped") -> None:
+        """Give up all steps that have not ended, and those that are added later."""
+        self._inbox.put(why)
+
+    def result(self, step: Step) -> Any:
+        """Return the value of a step that has succeeded: a list, if it expands."""
+        found = [unpack(self.workers.fetch(value)) for value in step.values or ()]
+        return found if step.expands else found[0]
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run until all steps have ended and nobody holds."""
+        try:
+            while True:
+                self._take_all()
+                self._dispatch()
+                if not self._open and not self._holds and self._inbox.empty():
+                    return
+                self._take(self._next())
+        except BaseException:
+            self._cancel("the run was interrupted")
+            raise
+        finally:
+            self._observers.close()
+
+    def _next(self) -> Any:
+        """Wait for a message, or until something is due."""
+        wait = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
+        try:
+            return self._inbox.get(timeout=wait)
+        except queue.Empty:
+            return None
+
+    def _take_all(self) -> None:
+        while self._due and self._due[0][0] <= time.monotonic():
+            heapq.heappop(self._due)[2]()
+        for _ in range(self._inbox.qsize()):
+            self._take(self._inbox.get())
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, Step):
+            self._added(message)
+        elif isinstance(message, str):
+            self._cancel(message)
+        elif message is not None and message.call in self._calls:
+            _TAKES[type(message)](self, message)
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._numbers), action))
+
+    # -- steps become ready -------------------------------------------------------------------------------
+
+    def _added(self, step: Step) -> None:
+        try:
+            needs = list(dict.fromkeys(step.needs()))
+        except NotSerializable as error:
+            self._fail(step, explain(error, step.id), Status.FAILED)
+            return
+        missing = [need for need in needs if not need.status.is_final]
+        failed = [need for need in needs if need.status.is_final and need.values is None]
+        self._open[step] = len(missing)
+        self._tell(step)
+        if self._stopped:
+            self._fail(step, self._stopped, Status.CANCELLED)
+        elif failed:
+            self._block(step, min(failed, key=lambda need: need.order))
+        else:
+            for need in missing:
+                self._after.setdefault(need, []).append(step)
+            if not missing:
+                self._ready(step)
+
+    def _ready(self, step: Step) -> None:
+        if step in self._open:
+            self._queue(step).steps.append(step)
+
+    def _queue(self, step: Step) -> _Queue:
+        key = self._key(step)
+        if key not in self._queues:
+            self._queues[key] = _Queue(step.options)
+        return self._queues[key]
+
+    def _key(self, step: Step) -> _Key:
+        return step.function, str(sorted(step.options.needs().items()))
+
+    def _block(self, step: Step, cause: Step) -> None:
+        """End a step that waits for one that has failed: it carries that one's error."""
+        self._fail(step, cause.failures[-1], Status.CANCELLED)
+
+    # -- ready steps go to workers ------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        for key, waiting in list(self._queues.items()):
+            while waiting.steps:
+                free = min(self._slots(key, waiting), self._cap - len(self._calls))
+                if free <= 0:
+                    break
+                share = min(math.ceil(len(waiting.steps) / free), waiting.share)
+                self._call(key, waiting, self._first(waiting.steps, share))
+
+    def _slots(self, key: _Key, waiting: _Queue) -> int:
+        return self.workers.slots(waiting.options) - self._busy.get(key[1], 0)
+
+    def _first(self, steps: deque[Step], number: int) -> list[Step]:
+        taken = [steps.popleft()]
+        while len(taken) < number and taken[0] not in self._alone and steps[0] not in self._alone:
+            taken.append(steps.popleft())
+        return taken
+
+    def _call(self, key: _Key, waiting: _Queue, steps: list[Step]) -> None:
+        number = next(self._numbers)
+        try:
+            waiting.code = waiting.code or self.workers.ship(steps[0].function, steps[0].name)
+        except NotSerializable as error:
+            for step in steps:
+                self._fail(step, explain(error, step.id), Status.FAILED)
+            return
+        tasks = [task for step in steps if (task := self._task(step))]
+        if not tasks:
+            return
+        by_id = {step.id: step for step in steps if step in self._open}
+        call = _InFlight(key, by_id, len(tasks), tasks={task.id: task for task in tasks})
+        self._calls[number] = call
+        self._busy[key[1]] = self._busy.get(key[1], 0) + 1
+        call.handle = self.workers.call(number, waiting.code, tasks, waiting.options, self._inbox.put)
+        if len(tasks) > 1:
+            self._later(SLICE_S, lambda: self._close(number))
+
+    def _task(self, step: Step) -> Task | None:
+        try:
+            packed, inputs = arguments(step)
+        except NotSerializable as error:
+            self._fail(step, explain(error, step.id), Status.FAILED)
+            return None
+        options = step.options
+        return Task(step.id, packed, tuple(inputs), options.timeout, options.retry_on, step.expands)
+
+    def _close(self, number: int) -> None:
+        call = self._calls.get(number)
+        if call and call.handle:
+            call.closed = True
+            call.handle.close()
+
+    # -- workers report -----------------------------------------------------------------------------------
+
+    def _begun(self, message: Begun) -> None:
+        call = self._calls[message.call]
+        step = call.steps.get(message.task)
+        if step is None:
+            return
+        call.begun[step.id] = call.tasks[step.id]
+        self._start(step, now())
+        if step.options.timeout:
+            self._later(step.options.timeout, lambda: self._expire(message.call, step, step.attempts))
+
+    def _start(self, step: Step, at: Any) -> None:
+        step.attempts += 1
+        step.started_at = step.started_at or at
+        self._change(step, Status.RUNNING)
+
+    def _expire(self, number: int, step: Step, attempt: int) -> None:
+        call = self._calls.get(number)
+        if call and step.id in call.steps and step.attempts == attempt and step.status is Status.RUNNING:
+            self._take(Ended(number, step.id, timed_out(call.tasks[step.id], step.started_at or now())))
+
+    def _end(self, message: Ended) -> None:
+        call = self._calls[message.call]
+        step = call.steps.pop(message.task, None)
+        if step is None:
+            return
+        if step.id not in call.begun:
+            self._start(step, message.attempt.started_at)
+        if message.attempt.timed_out:
+            self._forget(message.call, kill=True)
+        self._judge(step, message.attempt)
+
+    def _left(self, message: Left) -> None:
+        call = self._calls[message.call]
+        waiting = self._queues[call.key]
+        waiting.share = max(1, (call.size - len(message.tasks)) * 2)
+        waiting.steps.extendleft(reversed([call.steps.pop(task) for task in message.tasks]))
+        call.closed = True
+
+    def _over(self, message: Over) -> None:
+        call = self._forget(message.call)
+        if message.error is None and not call.closed:
+            self._queues[call.key].share = min(self._queues[call.key].share * _SHARE_GROWTH, _MOST)
+        lost = list(call.steps.values())
+        if message.error is not None and len(lost) == 1 and call.size == 1:
+            self._lost(lost[0], message.error, call)
+            return
+        self._alone.update(lost if message.error else ())
+        self._queues[call.key].steps.extendleft(reversed(lost))
+
+    def _lost(self, step: Step, error: BaseException, call: _InFlight) -> None:
+        if step.id not in call.begun:
+            self._start(step, now())
+        at = step.started_at or now()
+        if step.options.timeout and (now() - at).total_seconds() >= step.options.timeout:
+            attempt = timed_out(call.tasks[step.id], at)
+        else:
+            attempt = Attempt(at, now(), failure=explain(StepLost(f"step {step.id}: {error}"), step.id))
+        self._judge(step, attempt)
+
+    def _forget(self, number: int, *, kill: bool = False) -> _InFlight:
+        """Take a call as ended; what it has not begun goes back if it is killed."""
+        call = self._calls.pop(number)
+        self._busy[call.key[1]] -= 1
+        if kill and call.handle:
+            call.handle.kill()
+            self._queues[call.key].steps.extendleft(reversed(call.steps.values()))
+        return call
+
+    # -- decisions ----------------------------------------------------------------------------------------
+
+    def _judge(self, step: Step, attempt: Attempt) -> None:
+        step.finished_at = attempt.finished_at
+        if attempt.failure is None:
+            step.values = attempt.values
+            self._settle(step, Status.SUCCEEDED)
+            return
+        step.failures.append(attempt.failure)
+        delays = step.options.delays()
+        if step.attempts < len(delays) and attempt.retryable:
+            wait = delays[step.attempts] + random.uniform(0, step.options.jitter)
+            self._change(step, Status.RETRYING)
+            self._later(wait, lambda: self._ready(step))
+        else:
+            self._settle(step, Status.TIMED_OUT if attempt.timed_out else Status.FAILED)
+
+    def _fail(self, step: Step, failure: Failure, status: Status) -> None:
+        if status is Status.FAILED or not step.failures:
+            step.failures.append(failure)
+        self._settle(step, status)
+
+    def _settle(self, step: Step, status: Status) -> None:
+        self._open.pop(step, None)
+        step.order = next(self._ended)
+        self._change(step, status)
+        for other in self._after.pop(step, ()):
+            if other not in self._open:
+                continue
+            self._open[other] -= 1
+            if step.values is None:
+                self._block(other, step)
+            elif not self._open[other]:
+                self._ready(other)
+        if self._on_end:
+            self._on_end(step)
+
+    def _cancel(self, why: str) -> None:
+        self._stopped = explain(StepCancelled(f"cancelled: {why}"), "")
+        for number in list(self._calls):
+            self._forget(number, kill=True)
+        self._due.clear()
+        for waiting in self._queues.values():
+            waiting.steps.clear()
+        for step in list(self._open):
+            if step in self._open:
+                self._fail(step, self._stopped, Status.CANCELLED)
+
+    # -- telling ------------------------------------------------------------------------------------------
+
+    def _change(self, step: Step, status: Status) -> None:
+        step.status = status
+        self._tell(step)
+
+    def _tell(self, step: Step) -> None:
+        if self._observers:
+            error = step.failures[-1].error if step.failures and step.status is not Status.SUCCEEDED else None
+            text = f"{type(error).__name__}: {error}" if error is not None else None
+            self._observers.tell(StepEvent(self.run_id, step.id, step.status, now(), step.attempts, text))
+
+
+_TAKES: dict[type, Callable[[StepDriver, Any], None]] = {
+    Begun: StepDriver._begun,
+    Ended: StepDriver._end,
+    Left: StepDriver._left,
+    Over: StepDriver._over,
+}

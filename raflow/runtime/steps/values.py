@@ -1,0 +1,118 @@
+"""Values on their way between steps: pickled once, large buffers apart, so that readers share them.
+
+Every step gets values of its own: what one step does to its arguments, no other step sees. Buffers of
+Arrow and NumPy are shared and therefore read-only.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import cloudpickle
+
+from raflow.errors import NotSerializable
+
+INLINE_BYTES = 100_000
+"""Values up to this size travel with the message that tells of them; larger ones stay in the engine's store."""
+
+_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A pickled value."""
+
+    data: bytes
+    buffers: tuple[pickle.PickleBuffer, ...] = ()
+    """Out-of-band buffers, not copied."""
+    atom: Any = None
+    """The value itself if it cannot change; `data` is empty then."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that travel."""
+        return len(self.data) + sum(buffer.raw().nbytes for buffer in self.buffers)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A value in the engine's store, of which this process holds only the name."""
+
+    name: Any
+    """What the engine finds it by."""
+    size_bytes: int
+
+
+Value: TypeAlias = "Packed | Stored"
+
+
+def pack(value: Any, what: str) -> Packed:
+    """Return a value ready to travel.
+
+    Args:
+        value: Anything that pickles; functions and classes of scripts and notebooks travel by value.
+        what: For the error, e.g. `the result of step double_3`.
+
+    Raises:
+        NotSerializable: It cannot travel.
+    """
+    if type(value) in _ATOMS and (type(value) not in (str, bytes) or len(value) < INLINE_BYTES):
+        return Packed(b"", atom=value)
+    buffers: list[Any] = []
+    try:
+        data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    except RecursionError as error:
+        msg = f"{what} cannot travel: it is nested too deeply"
+        raise NotSerializable(msg) from error
+    except Exception as error:
+        msg = f"{what} cannot travel: {type(value).__name__} {value!r:.80}: {error}"
+        raise NotSerializable(msg) from error
+    return Packed(data, tuple(pickle.PickleBuffer(buffer.raw().toreadonly()) for buffer in buffers))
+
+
+def unpack(packed: Packed) -> Any:
+    """Return the value: a new one each time, but for buffers, which are shared."""
+    return packed.atom if not packed.data else pickle.loads(packed.data, buffers=packed.buffers)
+
+
+# -- arguments ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands in arguments for a value that comes from another step."""
+
+    index: int
+
+
+def replace(value: Any, swap: Callable[[Any], Any]) -> Any:
+    """Return a value with everything in its lists, tuples, sets and dicts (keys too) swapped.
+
+    Args:
+        value: Containers of exactly these types, named tuples included, are gone into.
+        swap: Gets each other object, returns what takes its place.
+
+    Raises:
+        NotSerializable: A generator or iterator, which can be read only once; or a value that contains itself.
+    """
+    return _replace(value, swap, ())
+
+
+def _replace(value: Any, swap: Callable[[Any], Any], path: tuple[int, ...]) -> Any:
+    kind = type(value)
+    if kind in _ATOMS:
+        return value
+    is_named = isinstance(value, tuple) and hasattr(kind, "_fields")
+    if kind not in (list, tuple, set, frozenset, dict) and not is_named:
+        return swap(value)
+    if id(value) in path:
+        msg = f"an argument is a {kind.__name__} that contains itself"
+        raise NotSerializable(msg)
+    path = (*path, id(value))
+    if kind is dict:
+        return {_replace(key, swap, path): _replace(each, swap, path) for key, each in value.items()}
+    items = [_replace(each, swap, path) for each in value]
+    return kind(*items) if is_named else kind(items)

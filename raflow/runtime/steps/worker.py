@@ -1,0 +1,187 @@
+"""What a worker does with the steps that it is given; runs in threads, child processes and Ray workers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from raflow.errors import NotSerializable, StepExited, StepTimedOut
+from raflow.options import Resources
+from raflow.runtime.steps import values
+from raflow.runtime.steps.step import Attempt
+from raflow.runtime.steps.values import Packed, Slot, Value, pack, unpack
+from raflow.runtime.work import explain
+
+SLICE_S = 0.05
+"""Steps that share a call do so for this long; what was not begun by then goes back."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt of a step, ready to travel."""
+
+    id: str
+    arguments: Packed
+    inputs: tuple[Value, ...]
+    """What the slots of the arguments stand for."""
+    timeout: float
+    retry_on: Any
+    expands: bool
+
+
+# -- what a call tells the driver ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A task has really started."""
+
+    call: int
+    task: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A task has ended, well or not."""
+
+    call: int
+    task: str
+    attempt: Attempt
+
+
+@dataclass(frozen=True)
+class Left:
+    """These tasks were not begun and go back; the call goes on without them."""
+
+    call: int
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Over:
+    """The call has ended."""
+
+    call: int
+    error: BaseException | None = None
+    """Why its worker was lost; tasks without an end have perhaps begun."""
+
+
+Post = Callable[["Begun | Ended | Left | Over"], None]
+
+
+class Call(Protocol):
+    """Some tasks of one function on their way through a worker, one after the other."""
+
+    def close(self) -> None:
+        """Begin no further task; `Left` tells which were not."""
+
+    def kill(self) -> None:
+        """End the worker, or abandon it where it cannot be ended; no report follows."""
+
+
+class Workers(Protocol):
+    """What the step driver asks of an engine."""
+
+    name: str
+
+    def start(self) -> None:
+        """Connect or start what calls need."""
+
+    def slots(self, needs: Resources) -> int:
+        """Return how many calls with these needs to keep going at once."""
+
+    def ship(self, function: Callable[..., Any], name: str) -> Any:
+        """Make a function ready to travel, once for all its calls.
+
+        Raises:
+            NotSerializable: It cannot travel.
+        """
+
+    def call(self, number: int, code: Any, tasks: list[Task], needs: Resources, post: Post) -> Call:
+        """Start a call; reports come to `post` from any thread, `Over` as the last one."""
+
+    def fetch(self, value: Value) -> Packed:
+        """Return a value that may lie in the engine's store."""
+
+    def close(self) -> None:
+        """End what is idle; called when no call is going on."""
+
+
+# -- the work ---------------------------------------------------------------------------------------------
+
+
+class Slice:
+    """The tasks of a call, taken one by one until it is closed. Both ends may be on different threads."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self._tasks = deque(tasks)
+        self._lock = threading.Lock()
+
+    def take(self) -> Task | None:
+        """Return the next task, or None at the end."""
+        with self._lock:
+            return self._tasks.popleft() if self._tasks else None
+
+    def close(self) -> tuple[str, ...]:
+        """Return the tasks that were not taken; nobody will get them any more."""
+        with self._lock:
+            left = tuple(task.id for task in self._tasks)
+            self._tasks.clear()
+        return left
+
+
+def now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(timezone.utc)
+
+
+def attempt(function: Callable[..., Any], task: Task, inputs: Sequence[Packed]) -> Attempt:
+    """Call a step's function once. Never raises; `sys.exit` is a failure like any other."""
+    began = now()
+    try:
+        args, kwargs = filled(task.arguments, inputs)
+        result = settled(function(*args, **kwargs))
+        packed = _packed(result, task)
+    except NotSerializable as error:
+        return Attempt(began, now(), failure=explain(error, task.id), retryable=False)
+    except SystemExit as error:
+        stop = StepExited(f"step {task.id} called sys.exit({error.code!r}); return or raise instead")
+        return Attempt(began, now(), failure=explain(stop, task.id), retryable=issubclass(SystemExit, task.retry_on))
+    except BaseException as error:
+        return Attempt(began, now(), failure=explain(error, task.id), retryable=isinstance(error, task.retry_on))
+    return Attempt(began, now(), packed)
+
+
+def filled(arguments: Packed, inputs: Sequence[Packed]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return arguments with values in the place of their slots."""
+    given = unpack(arguments)
+    if inputs:
+        given = values.replace(given, lambda each: unpack(inputs[each.index]) if type(each) is Slot else each)
+    return given  # type: ignore[no-any-return]
+
+
+def settled(result: Any) -> Any:
+    """Return the result, awaited where it must be."""
+    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+def _packed(result: Any, task: Task) -> tuple[Value, ...]:
+    if not task.expands:
+        return (pack(result, f"the result of step {task.id}"),)
+    return tuple(pack(item, f"item {index} of step {task.id}") for index, item in enumerate(result))
+
+
+def timed_out(task: Task, began: datetime) -> Attempt:
+    """Return the attempt that a task has used up."""
+    error = StepTimedOut(f"step {task.id} took longer than its timeout of {task.timeout:g} s")
+    return Attempt(began, now(), failure=explain(error, task.id), timed_out=True)
