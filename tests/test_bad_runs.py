@@ -346,7 +346,7 @@ sys.meta_path.insert(0, Blocker())
     ],
 )
 def test_an_address_without_a_cluster_is_told_at_once(address: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from raflow.engines.ray import _init
+    from raflow.engines.ray.cluster import _init
 
     began = time.monotonic()
     with pytest.raises(ClusterUnreachable, match=told):
