@@ -252,13 +252,13 @@ def same(record: dict) -> dict:
     code, text = raflow(tmp_path, program, RAFLOW_LEDGER=str(ledger))
     assert code == 1
     assert f"the ledger at {ledger} cannot be written: [Errno 28] No space left on device" in text
-    assert list((tmp_path / "out").glob(".*")) == []
     (disk / "fill").unlink()
     enlarge(disk)
     resume = ["--resume", "last"] if any(ledger.rglob("log/*.jsonl")) else []
     code, text = raflow(tmp_path, program, "program.py", *resume, RAFLOW_LEDGER=str(ledger))
     assert code == 0, text
     assert rows(tmp_path / "out") == list(range(300))
+    assert list((tmp_path / "out").glob(".*")) == []
 
 
 # -- the command line -----------------------------------------------------------------------------

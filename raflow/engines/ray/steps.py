@@ -25,7 +25,7 @@ import ray
 
 from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions, settle_in
 from raflow.engines.threads import DaemonThreads
-from raflow.errors import NotSerializable
+from raflow.errors import NoCapacity, NotSerializable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
 from raflow.runtime.failure import explain, portable
@@ -36,6 +36,8 @@ from raflow.runtime.steps.worker import SLICE_S, Ended, Inputs, Left, Over, Post
 _LOOK_S = 1.0
 _GRACE_S = 1.0
 _DEPTH = 2
+START_TIMEOUT_S = 60.0
+"""How long a step that fits nowhere waits for the cluster to grow."""
 _FREE_CALLS = 64
 """Calls at once of steps that need nothing of the cluster."""
 
@@ -91,7 +93,11 @@ class RayWorkers:
         light = [replace(task, inputs=tuple(_by_reference(each, stored) for each in task.inputs)) for task in tasks]
         generator = self._remote(needs).remote(own_versions(), self._folder, light, *stored)
         call = _RayCall(number, tasks, generator, post)
-        self._threads.run(call.follow)
+        wanted = needs.needs()
+        if self._capacity.fits(wanted):
+            self._threads.run(call.follow)
+        else:
+            self._threads.run(lambda: call.follow_if(lambda: _lacking(wanted)))
         return call
 
     def _remote(self, needs: Resources) -> Any:
@@ -140,6 +146,16 @@ class _RayCall:
         with contextlib.suppress(ray.exceptions.RayError, ValueError):
             ray.cancel(self._generator, force=True)
 
+    def follow_if(self, lacking: Callable[[], str]) -> None:
+        """Give the cluster time to grow; then follow, or say what is lacking."""
+        ray.wait([self._generator], timeout=START_TIMEOUT_S)
+        reason = lacking()
+        if not reason:
+            self.follow()
+            return
+        self.kill()
+        self._post(Over(self._number, NoCapacity(reason)))
+
     def follow(self) -> None:
         """Hand reports on until the task has ended."""
         try:
@@ -158,6 +174,14 @@ class _RayCall:
             replace(each, name=next(self._generator)) if isinstance(each, Stored) else each for each in done.values
         )
         return replace(done, values=values)
+
+
+def _lacking(wanted: dict[str, float]) -> str:
+    found = capacity()
+    if found.fits(wanted):
+        return ""
+    has = {name: found.resources.get(name, 0.0) for name in wanted}
+    return f"it needs {wanted} and the cluster has {has}, also after {START_TIMEOUT_S:g} s; ask for less or add nodes"
 
 
 # -- in the worker --------------------------------------------------------------------------------------

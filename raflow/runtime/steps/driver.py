@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from raflow.errors import NotSerializable, StepCancelled, StepLost
+from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
 from raflow.metrics import Status
 from raflow.options import StepOptions
 from raflow.runtime.failure import Failure, explain
@@ -359,7 +359,8 @@ class StepDriver:
         if step.options.timeout and (now() - at).total_seconds() >= step.options.timeout:
             attempt = timed_out(call.tasks[step.id], at)
         else:
-            attempt = Attempt(at, now(), failure=explain(StepLost(f"step {step.id}: {error}"), step.id))
+            kind = NoCapacity if isinstance(error, NoCapacity) else StepLost
+            attempt = Attempt(at, now(), failure=explain(kind(f"step {step.id}: {error}"), step.id))
         self._judge(step, attempt)
 
     def _forget(self, number: int, *, kill: bool = False) -> _InFlight:

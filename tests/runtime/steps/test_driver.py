@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from raflow import engines
-from raflow.errors import NotSerializable, StepCancelled, StepExited, StepLost, StepTimedOut
+from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepExited, StepLost, StepTimedOut
 from raflow.metrics import Status
 from raflow.options import StepOptions
 from raflow.runtime.steps.driver import StepDriver
@@ -379,6 +379,20 @@ def test_a_dead_observer_neither_slows_nor_fails_a_run(workers: Workers, caplog:
     driver.run()
     assert driver.result(step) == 5
     assert "the other end is gone" in caplog.text
+
+
+def test_a_step_that_fits_nowhere_says_what_it_needs_and_what_there_is(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raflow.engines.ray.steps.START_TIMEOUT_S", 0.5)
+    found = engines.workers("ray")
+    found.start()
+    driver = StepDriver(found)
+    step = driver.add(Step("same", same, (1,), options=StepOptions(resources={"tpu": 2})))
+    driver.run()
+    found.close()
+    assert isinstance(step.error, NoCapacity)
+    assert "'tpu': 2.0" in str(step.error)
 
 
 def test_large_results_stay_in_the_object_store(ray_session: None) -> None:
