@@ -114,6 +114,8 @@ class _ThreadCall:
             done = attempt(task.code, task, inputs)
             known.keep(task, done)
             self._report(Ended(self._number, task.id, done))
+            if done.failure:  # the driver decides whether the others still begin
+                self.close()
         self._report(Over(self._number))
 
     def close(self) -> None:
