@@ -81,6 +81,7 @@ def main() -> None:
         _python("-m", "tests.benchmarks.generate", str(data), str(options.rows))
         rows = [row for workload in CONTENDERS for row in _lines(workload, data, options.rounds)]
         rows += _small(data)
+    rows += [tuple(row) for row in json.loads(_python("-m", "tests.benchmarks.steps").splitlines()[-1])]
     if _code() != code:
         msg = "raflow's code changed while it was measured: the figures are not of one version; run again"
         raise Invalid(msg)
@@ -281,7 +282,7 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("raflow", "ray", "pyarrow", "daft", "polars"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("raflow", "ray", "pyarrow", "daft", "polars", "dotflow"))
     return f"Python {platform.python_version()}, {packages}"
 
 
