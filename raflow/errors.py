@@ -19,7 +19,10 @@ RaflowError
 │  ├─ VersionMismatch        a node has another Python or raflow
 │  ├─ NotPicklable           user code cannot travel: names the captured object
 │  └─ ReplicaLost            a replica's process or node died; the driver repeats its work
+├─ NotSerializable           (TypeError) a value cannot be stored: names the place in it and the type
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
+│  ├─ CorruptCheckpoint      a stored result is cut short, changed or not ours
+│  └─ Superseded             the workflow was resumed by another process; this one stops
 └─ RunFailed                 a run ended with an error; `__cause__` is the user's own
 
 Catch everything with::
@@ -113,8 +116,20 @@ class ReplicaLost(EngineError):
     """A replica's process or node died; the driver repeats its unfinished work."""
 
 
+class NotSerializable(RaflowError, TypeError):
+    """A value cannot be stored; the message names the place in the value and the type found there."""
+
+
 class ResumeError(RaflowError):
     """A run cannot be continued: it is unknown, done, still alive, or its input changed."""
+
+
+class CorruptCheckpoint(ResumeError):
+    """A stored result cannot be trusted; the message says what was found instead."""
+
+
+class Superseded(ResumeError):
+    """Another process has resumed the workflow; this one must not write any more."""
 
 
 class UserTraceback(Exception):
