@@ -43,6 +43,7 @@ from raflow.errors import (
 _ENDING = ".checkpoint"
 _LONGEST = 150
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_#=@+,-]")
+_SECRET = re.compile("secret|token|password")
 _ESCAPE = re.compile(rb"~([0-9A-F]{2})")
 _BUCKETS = {"s3", "s3a", "gs", "gcs"}
 _CREATING = threading.Lock()
@@ -169,7 +170,7 @@ class Checkpoints:
         try:
             return encode([key, value], "")
         except NotSerializable as error:
-            msg = f"{self._named(key)} cannot be written: the value{str(error).removeprefix('[1]')}"
+            msg = f"{self._named(key)} cannot be written: result{str(error).removeprefix('[1]')}"
             raise NotSerializable(msg) from error.__cause__
 
     def _unpacked(self, key: str, data: bytes) -> Any:
@@ -224,7 +225,16 @@ class Checkpoints:
             raise
         except Exception as error:
             msg = f"{what}: {_explained(error)}"
+            for secret in self._secrets:
+                msg = msg.replace(secret, "***")
             raise kind(msg) from error
+
+    @property
+    def _secrets(self) -> list[str]:
+        """What drivers might repeat in their errors."""
+        user, at, _ = self.url.partition("://")[2].partition("/")[0].rpartition("@")
+        named = [value for name, value in self._options.items() if isinstance(value, str) and _SECRET.search(name)]
+        return [one for one in (user + at, *named) if one]
 
     def _get(self, key: str, place: str) -> bytes | None:
         with self._reaching(f"{self._named(key)} cannot be read", SourceError):
@@ -298,7 +308,7 @@ class MemoryCheckpoints(Checkpoints):
     def read(self, key: str) -> Any:
         """Return the value of a key, or MISSING."""
         kept = self._data.get(key, MISSING)
-        return decode(kept.data) if type(kept) is Raw else kept
+        return self._unpacked(key, kept.data) if type(kept) is Raw else kept
 
     def write(self, key: str, value: Any) -> None:
         """Set the value of a key."""
@@ -306,7 +316,7 @@ class MemoryCheckpoints(Checkpoints):
 
     def create(self, key: str, value: Any) -> bool:
         """Set the value of a key that has none; return False if it has one."""
-        kept = Raw(encode(value, self._named(key)))
+        kept = Raw(self._packed(key, value))
         return self._data.setdefault(key, kept) is kept
 
     def delete(self, key: str) -> bool:
@@ -321,7 +331,7 @@ class MemoryCheckpoints(Checkpoints):
         """Do nothing: memory can be reached."""
 
     def _kept(self, key: str, value: Any) -> Any:
-        return value if _is_fixed(value) else Raw(encode(value, self._named(key)))
+        return value if _is_fixed(value) else Raw(self._packed(key, value))
 
 
 def _is_fixed(value: Any) -> bool:
@@ -331,7 +341,7 @@ def _is_fixed(value: Any) -> bool:
 
 def _escaped(part: str) -> str:
     """Return a part as a name of ASCII letters, digits and a few signs; other names for other parts."""
-    name = _UNSAFE.sub(lambda found: f"~{found.group()[0]:02X}", part.encode("utf-8", "surrogatepass")).decode()
+    name = _UNSAFE.sub(lambda found: b"~%02X" % found.group()[0], part.encode("utf-8", "surrogatepass")).decode()
     if len(name) > _LONGEST:
         return f"~~{hashlib.sha256(name.encode()).hexdigest()}"
     return name or "~"
