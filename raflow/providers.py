@@ -11,7 +11,9 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any
 
-from raflow.checkpoints.store import MISSING, Checkpoints, MemoryCheckpoints, join
+from raflow.checkpoints.keys import join
+from raflow.checkpoints.memory import MemoryCheckpoints
+from raflow.checkpoints.store import MISSING, Checkpoints
 from raflow.errors import CorruptCheckpoint, NotSerializable
 from raflow.workflows.context import Context
 

@@ -126,7 +126,7 @@ def check_storage(make: Callable[[], Any]) -> None:
         AssertionError: A duty is not kept; the message says which.
     """
     storage, workflow = make(), f"check-{uuid4()}"
-    tasks = [StoredTask(id, key) for id in (workflow, f"{workflow}/../x") for key in ("a#0", "a#1", "b#0")]
+    tasks = [StoredTask(one, key) for one in (workflow, f"{workflow}/../x") for key in ("a#0", "a#1", "b#0")]
     keys = [storage.key(task) for task in tasks]
     assert len(set(keys)) == len(keys), "two tasks share a key"
     assert keys == [make().key(task) for task in tasks], "the keys of tasks change"

@@ -18,7 +18,7 @@ from typing import Any
 
 from raflow.checkpoints.form import Raw, TornDown
 from raflow.checkpoints.forms import MAKE, form_of, is_plain, text_key
-from raflow.errors import CorruptCheckpoint, NotSerializable
+from raflow.errors import CorruptCheckpoint, NotSerializable, ResumeError
 
 _MAGIC = b"\x93raflow\n"
 _VERSION = 1
@@ -54,9 +54,9 @@ def decode(data: bytes) -> Any:
         ResumeError: A class of the value is gone or has other fields now.
     """
     text, rest = _checked(memoryview(data))
-    node, lengths = json.loads(str(text, "utf-8"))
-    ends = list(accumulate(lengths, initial=0))
     try:
+        node, lengths = json.loads(str(text, "utf-8"))
+        ends = list(accumulate(lengths, initial=0))
         return _Decoder([rest[start : start + n] for start, n in zip(ends, lengths, strict=False)]).value(node)
     except RecursionError as error:
         msg = "the value is nested too deeply to be read here; raise sys.setrecursionlimit"
@@ -186,4 +186,10 @@ class _Decoder:
         if tag not in MAKE:
             msg = f"it holds a value of the unknown kind {tag!r}; a newer raflow may have written it"
             raise CorruptCheckpoint(msg)
-        return MAKE[tag](parts)
+        try:
+            return MAKE[tag](parts)
+        except (ResumeError, RecursionError):
+            raise
+        except Exception as error:
+            msg = f"it holds a {tag} that cannot be read here: {error}; run the program that wrote it"
+            raise ResumeError(msg) from error
