@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
 import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -28,6 +31,7 @@ from raflow.checkpoints.codec import decode, encode
 from raflow.errors import CorruptCheckpoint, NotSerializable, ResumeError
 from tests.checkpoints import shapes
 
+ROOT = Path(__file__).parents[2]
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
@@ -401,6 +405,48 @@ def test_any_changed_byte_is_found(place: int, change: int) -> None:
 def test_any_cut_is_found(length: int) -> None:
     with pytest.raises(CorruptCheckpoint):
         decode(BLOB[:length])
+
+
+PROGRAM = """
+import sys
+from dataclasses import dataclass
+from raflow.checkpoints.codec import decode, encode
+
+@dataclass
+class Trip:
+    zone: int
+
+class Plain:
+    zone = 2
+
+if sys.argv[1] == "write":
+    sys.stdout.buffer.write(encode([Trip(1), Plain(), lambda n: n + 1]))
+else:
+    trip, plain, function = decode(sys.stdin.buffer.read())
+    assert type(trip) is Trip and type(plain) is Plain
+    print(trip.zone, plain.zone, function(2))
+"""
+
+
+def test_classes_of_a_program_are_found_in_its_next_process(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    def run(what: str, data: bytes = b"") -> bytes:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(tmp_path / "program.py"), what]
+        return subprocess.run(command, input=data, env=environment, stdout=subprocess.PIPE, check=True).stdout
+
+    assert run("read", run("write")).split() == [b"1", b"2", b"3"]
+
+
+def test_a_worker_stores_a_class_of_the_program_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = make_dataclass("Trip", [("zone", int)], namespace={"__module__": "__main__"})
+    kind.__module__ = "__main__"
+    data = encode(kind(1))
+    with pytest.raises(ResumeError, match=r"__main__\.Trip, which is not there any more"):
+        decode(data)
+    monkeypatch.setattr(sys.modules["__main__"], "Trip", kind, raising=False)
+    assert decode(data) == kind(1)
 
 
 def test_a_class_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

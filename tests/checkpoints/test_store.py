@@ -112,7 +112,10 @@ def test_no_key_leaves_its_folder(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "inside").iterdir()] == ["runs"]
 
 
-@given(st.lists(st.text(max_size=20), min_size=1, max_size=4), st.lists(st.text(max_size=20), min_size=1, max_size=4))
+PARTS = st.lists(st.text(max_size=10), min_size=1, max_size=4)
+
+
+@given(PARTS, PARTS)
 @settings(max_examples=300, deadline=None)
 def test_different_parts_make_different_keys_and_places(one: list[str], other: list[str]) -> None:
     store = Checkpoints("/anywhere")
