@@ -19,7 +19,12 @@ RaflowError
 │  ├─ VersionMismatch        a node has another Python or raflow
 │  ├─ NotPicklable           user code cannot travel: names the captured object
 │  └─ ReplicaLost            a replica's process or node died; the driver repeats its work
-├─ NotSerializable           (TypeError) a value cannot be stored: names the place in it and the type
+├─ NotSerializable           (TypeError) an argument or result of a step cannot travel or be kept
+├─ StepError                 a step has failed for a reason that is not an error of its own code
+│  ├─ StepTimedOut           (TimeoutError) an attempt took longer than its timeout
+│  ├─ StepLost               the process or node of a step died
+│  ├─ StepExited             a step called sys.exit
+│  └─ StepCancelled          it was given up, because another step failed or the run was stopped
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
 │  ├─ CorruptCheckpoint      a stored result is cut short, changed or not ours
 │  └─ Superseded             the workflow was resumed by another process; this one stops
@@ -117,7 +122,27 @@ class ReplicaLost(EngineError):
 
 
 class NotSerializable(RaflowError, TypeError):
-    """A value cannot be stored; the message names the place in the value and the type found there."""
+    """An argument or result of a step cannot travel or be kept; the message names the step and the object."""
+
+
+class StepError(RaflowError):
+    """A step has failed for a reason that is not an error of its own code."""
+
+
+class StepTimedOut(StepError, TimeoutError):
+    """An attempt took longer than the step's timeout."""
+
+
+class StepLost(StepError):
+    """The process or node in which a step ran died."""
+
+
+class StepExited(StepError):
+    """A step called `sys.exit`."""
+
+
+class StepCancelled(StepError):
+    """A step was given up, because another step failed or the run was stopped."""
 
 
 class ResumeError(RaflowError):
