@@ -26,6 +26,8 @@ RaflowError
 │  ├─ StepExited             a step called sys.exit
 │  └─ StepCancelled          it was given up, because another step failed or the run was stopped
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
+│  ├─ CorruptCheckpoint      a stored result is cut short, changed or not ours
+│  └─ Superseded             the workflow was resumed by another process; this one stops
 └─ RunFailed                 a run ended with an error; `__cause__` is the user's own
 
 Catch everything with::
@@ -145,6 +147,14 @@ class StepCancelled(StepError):
 
 class ResumeError(RaflowError):
     """A run cannot be continued: it is unknown, done, still alive, or its input changed."""
+
+
+class CorruptCheckpoint(ResumeError):
+    """A stored result cannot be trusted; the message says what was found instead."""
+
+
+class Superseded(ResumeError):
+    """Another process has resumed the workflow; this one must not write any more."""
 
 
 class UserTraceback(Exception):
