@@ -282,8 +282,8 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("raflow", "ray", "pyarrow", "daft", "polars", "dotflow"))
-    return f"Python {platform.python_version()}, {packages}"
+    packages = ("raflow", "ray", "pyarrow", "daft", "polars", "dotflow")
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 
 if __name__ == "__main__":
