@@ -28,6 +28,7 @@ LABEL, DETAIL, SMALL = 8.6, 6.7, 7.2
 """Width of a character in a box's label and detail, and in other texts; generous, for fonts differ."""
 LABEL_CHARS, DETAIL_CHARS, TITLE_CHARS, EDGE_CHARS = 30, 36, 60, 24
 """The longest texts; longer ones are shortened in the middle and whole in the tooltip."""
+_NO_BREAK = "\xa0"
 MARGIN, HEADER, GAP, ICON = 24, 34, 56, 34
 
 _ICONS = {
@@ -78,14 +79,20 @@ def draw(graph: Graph) -> str:
 
 def _lines(node: Node) -> list[tuple[str, str]]:
     """Return the lines of a box below its label, each with its colour: at most two of a text."""
-    texts = [(node.detail, "#475569"), (words(node), colours(node)[2]), (node.error, ERROR)]
+    texts = [(node.detail, "#475569"), (_whole(words(node)), colours(node)[2]), (node.error, ERROR)]
     return [(line, colour) for text, colour in texts for line in _wrapped(text)]
+
+
+def _whole(state: str) -> str:
+    """Return a state in which a line may end only within its first part and between parts."""
+    first, *others = state.split(" · ")
+    return " · ".join([first, *(part.replace(" ", _NO_BREAK) for part in others)])
 
 
 def _wrapped(text: str) -> list[str]:
     lines = textwrap.wrap(text, DETAIL_CHARS, break_long_words=False, break_on_hyphens=False)
     lines = [*lines[:1], " ".join(lines[1:])] if lines[1:] else lines
-    return [shortened(line, DETAIL_CHARS) for line in lines]
+    return [shortened(line, DETAIL_CHARS).replace(_NO_BREAK, " ") for line in lines]
 
 
 def _size(node: Node) -> Size:
