@@ -11,25 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from raflow.errors import InvalidOption
-from raflow.metrics import Status
-from raflow.workflows.uplink import (
-    DOCS_CHARS,
-    FINAL_S,
-    FlowUpdateDTO,
-    NodeDTO,
-    StepDTO,
-    UplinkClient,
-    UplinkConfig,
-    flow_update,
-)
+from raflow.workflows.updates import FlowUpdateDTO, flow_update
+from raflow.workflows.uplink import FINAL_S, UplinkClient, UplinkConfig
 
 WAIT_S = 20
 """For what must come; nothing waits so long if all is well."""
@@ -151,47 +140,6 @@ def threads() -> list[str]:
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-# -- what is sent -----------------------------------------------------------------------------------------
-
-
-def test_a_state_is_sent_as_its_users_know_it() -> None:
-    steps: list[dict[str, Any]] = [
-        {"id": "a", "docs": "doc of a"},
-        {"id": "b", "predecessors": ["a"], "app_id": "solver"},
-    ]
-    nodes: list[dict[str, Any]] = [
-        {"id": "a_0", "parent_id": "a", "status": Status.SUCCEEDED},
-        {"id": "b_0", "parent_id": "b", "predecessor_ids": ["a_0"], "status": "running", "run_id": "r1"},
-    ]
-    sent = json.loads(flow_update(steps, nodes).to_json())
-    assert sent["pipeline_graph"] == {
-        "steps": [
-            {"id": "a", "predecessors": [], "docs": "doc of a"},
-            {"id": "b", "predecessors": ["a"], "app_id": "solver"},
-        ],
-        "nodes": [
-            {"id": "a_0", "parent_id": "a", "predecessor_ids": [], "status": "succeeded"},
-            {"id": "b_0", "parent_id": "b", "predecessor_ids": ["a_0"], "status": "running", "run_id": "r1"},
-        ],
-    }
-    updated_at = datetime.fromisoformat(sent["updated_at"].replace("Z", "+00:00"))
-    assert abs(updated_at - datetime.now(timezone.utc)) < timedelta(minutes=1)
-
-
-@pytest.mark.parametrize(
-    ("docs", "sent"),
-    [("x" * DOCS_CHARS, "x" * DOCS_CHARS), ("x" * (DOCS_CHARS + 1), "x" * DOCS_CHARS + "…"), (None, None)],
-)
-def test_long_docs_are_cut(docs: str | None, sent: str | None) -> None:
-    assert StepDTO(id="a", docs=docs).docs == sent
-
-
-def test_an_unknown_field_is_refused() -> None:
-    with pytest.raises(ValidationError, match="color"):
-        flow_update([{"id": "a", "color": "red"}])
-    assert NodeDTO(id="a_0", parent_id="a", status="pending").run_id is None
 
 
 # -- where it is sent ---------------------------------------------------------------------------------------
@@ -462,7 +410,8 @@ def test_a_function_that_raises_is_logged_and_the_next_state_is_sent(
 
 def test_a_process_that_raises_before_the_end_exits_at_once(silent: str) -> None:
     program = (
-        "from raflow.workflows.uplink import *\n"
+        "from raflow.workflows.updates import flow_update\n"
+        "from raflow.workflows.uplink import UplinkClient, UplinkConfig\n"
         f"uplink = UplinkClient(UplinkConfig({silent!r}))\n"
         "uplink.run_async()\n"
         "uplink.submit_update(flow_update([{'id': 'a'}]))\n"
