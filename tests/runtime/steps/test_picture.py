@@ -13,6 +13,7 @@ from raflow.graph import Graph, Node
 from raflow.metrics import Status
 from raflow.options import StepOptions
 from raflow.runtime.steps.driver import StepDriver
+from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.picture import ERROR_CHARS, FOLD, picture
 from raflow.runtime.steps.step import Step
 
@@ -100,14 +101,14 @@ def test_after_a_run_nodes_tell_durations_attempts_and_errors() -> None:
 
 def test_during_a_run_the_time_of_a_running_step_goes_on() -> None:
     began, go = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        began.set()
-        assert go.wait(20)
-
-    first = Step("wait", wait)
+    first = Step("wait", lambda: go.wait(20))
     steps = [first, Step("after", add, (first,))]
-    thread = threading.Thread(target=run, args=(steps,))
+
+    def observe(event: StepEvent) -> None:
+        if event.status is Status.RUNNING:
+            began.set()
+
+    thread = threading.Thread(target=run, args=(steps,), kwargs={"observers": [observe]})
     thread.start()
     assert began.wait(20)
     one, two = (picture(steps).by_id["wait"] for _ in range(2))
