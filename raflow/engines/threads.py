@@ -88,6 +88,8 @@ class _ThreadCall:
             self._report(Begun(self._number, task.id))
             done = attempt(self._function, task, task.inputs)  # type: ignore[arg-type] # all packed here
             self._report(Ended(self._number, task.id, done))
+            if done.failure:  # the driver decides whether the others still begin
+                self.close()
         self._report(Over(self._number))
 
     def close(self) -> None:

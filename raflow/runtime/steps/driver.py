@@ -107,6 +107,7 @@ class StepDriver:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._ended = itertools.count()
+        self._stopping = False
         self._stopped: Failure | None = None
 
     # -- for everybody, from any thread -----------------------------------------------------------------
@@ -128,7 +129,8 @@ class StepDriver:
         self._inbox.put(None)
 
     def cancel(self, why: str = "the run was stopped") -> None:
-        """Give up all steps that have not ended, and those that are added later."""
+        """Give up all steps that have not ended, and those that are added later; nothing begins from now on."""
+        self._stopping = True
         self._inbox.put(why)
 
     def result(self, step: Step) -> Any:
@@ -221,7 +223,7 @@ class StepDriver:
 
     def _dispatch(self) -> None:
         for key, waiting in list(self._queues.items()):
-            while waiting.steps:
+            while waiting.steps and not self._stopping:
                 free = min(self._slots(key, waiting), self._cap - len(self._calls))
                 if free <= 0:
                     break
