@@ -49,6 +49,7 @@ LATE = {
     ("cli", "loading"): "--version and --help come at once",
     ("cli", "observe.summary"): "--version and --help come at once",
     ("cli", "render"): "--version and --help come at once",
+    ("workflows.spec.client", "loading"): "only an app that is a target needs it",
 }
 """The imports within functions, and why each is not at the top of its module."""
 
