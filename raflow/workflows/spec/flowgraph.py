@@ -45,6 +45,8 @@ class FlowStep:
         """In the order of `@needs`."""
         self.nodes: list[FlowNode] = []
         """In the order of their inputs."""
+        self.is_many = step_definition.is_repeat()
+        """Whether its result is a list of its nodes' results, however many they are."""
         by_position = _parameters(step_function)
         self.takes_self = bool(by_position) and by_position[0].name == "self"
         self.takes_input = len(by_position) > self.takes_self
@@ -55,13 +57,6 @@ class FlowStep:
         return self.definition.get_id()
 
     @property
-    def is_many(self) -> bool:
-        """Whether its result is a list of its nodes' results, however many they are."""
-        if self.definition.is_repeat():
-            return True
-        return not self.definition.joins and any(before.hands_on_many for before in self.predecessors)
-
-    @property
     def hands_on_many(self) -> bool:
         """Whether each successor that does not join runs once for each of many results."""
         return self.definition.fans_out or (self.is_many and not self.definition.is_repeat())
@@ -70,6 +65,11 @@ class FlowStep:
     def is_skipped(self) -> bool:
         """Whether its condition did not hold in the last run."""
         return len(self.nodes) == 1 and self.nodes[0].status == STATUS_SKIPPED
+
+    def settle_is_many(self) -> None:
+        """Find out `is_many`; the predecessors know theirs."""
+        fanned_out = not self.definition.joins and any(before.hands_on_many for before in self.predecessors)
+        self.is_many = self.definition.is_repeat() or fanned_out
 
     def result(self) -> Any:
         """Return the result of the last run; see `FlowSpec.get_result`."""
@@ -241,7 +241,7 @@ class FlowGraph:
     def mermaid_url(self) -> str:
         """Return an address that shows the flowchart; nothing is sent there."""
         text = base64.urlsafe_b64encode(self.to_mermaid().encode()).decode()
-        return f"https://mermaid.ink/svg/{text}?theme=dark"
+        return f"https://mermaid.ink/svg/{text}"
 
     def _connect(self, step: FlowStep) -> None:
         for function in step.definition.predecessors:
@@ -261,9 +261,12 @@ class FlowGraph:
         if not self.steps:
             msg = f"{self._class.__name__} has no steps; decorate functions of the class with @step"
             raise InvalidStep(msg)
-        depths(list(self._by_name), [(before.id, step.id) for step in self.steps for before in step.predecessors])
+        edges = [(before.id, step.id) for step in self.steps for before in step.predecessors]
+        depth = depths(list(self._by_name), edges)
         for step in self.steps:
             step.check(self._class.__name__)
+        for step in sorted(self.steps, key=lambda step: depth[step.id]):
+            step.settle_is_many()
 
     def _is_inherited(self, definition: Step) -> bool:
         """Return whether a class above has this step, so that another one has taken its place."""
