@@ -30,6 +30,8 @@ RaflowError
 │  └─ StepCancelled          it was given up, because another step failed or the run was stopped
 ├─ FlowFailed                (RuntimeError) a class workflow failed; `__cause__` is the error of the step
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
+│  ├─ CorruptCheckpoint      a stored result is cut short, changed or not ours
+│  └─ Superseded             the workflow was resumed by another process; this one stops
 └─ RunFailed                 a run ended with an error; `__cause__` is the user's own
 
 Catch everything with::
@@ -165,6 +167,14 @@ class FlowFailed(RaflowError, RuntimeError):
 
 class ResumeError(RaflowError):
     """A run cannot be continued: it is unknown, done, still alive, or its input changed."""
+
+
+class CorruptCheckpoint(ResumeError):
+    """A stored result cannot be trusted; the message says what was found instead."""
+
+
+class Superseded(ResumeError):
+    """Another process has resumed the workflow; this one must not write any more."""
 
 
 class UserTraceback(Exception):

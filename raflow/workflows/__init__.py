@@ -1,1 +1,1 @@
-"""Ways to write a workflow of Python functions; beneath all of them runs `raflow.runtime.steps`."""
+"""The step side: workflows of Python functions."""
