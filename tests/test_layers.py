@@ -54,6 +54,7 @@ LATE = {
     ("cli.start", "workflows.chain"): "--version and --help come at once",
     ("cli.start", "workflows.chain.importing"): "--version and --help come at once",
     ("cli", "render"): "--version and --help come at once",
+    ("workflows.spec.client", "loading"): "only an app that is a target needs it",
 }
 """The imports within functions, and why each is not at the top of its module."""
 
