@@ -131,6 +131,10 @@ class StepDriver:
         """Give up all steps that have not ended, and those that are added later."""
         self._inbox.put(why)
 
+    def finish(self, step: Step, attempt: Attempt) -> None:
+        """End an attempt of a step that has a host."""
+        self._inbox.put((step, attempt))
+
     def result(self, step: Step) -> Any:
         """Return the value of a step that has succeeded: a list, if it expands."""
         found = [unpack(self.workers.fetch(value)) for value in step.values or ()]
@@ -172,6 +176,9 @@ class StepDriver:
             self._added(message)
         elif isinstance(message, str):
             self._cancel(message)
+        elif isinstance(message, tuple):
+            if message[0] in self._open:
+                self._judge(*message)
         elif message is not None and message.call in self._calls:
             _TAKES[type(message)](self, message)
 
@@ -201,7 +208,12 @@ class StepDriver:
                 self._ready(step)
 
     def _ready(self, step: Step) -> None:
-        if step in self._open:
+        if step not in self._open:
+            return
+        if step.host:
+            self._start(step, now())
+            step.host(step)
+        else:
             self._queue(step).steps.append(step)
 
     def _queue(self, step: Step) -> _Queue:
@@ -364,19 +376,24 @@ class StepDriver:
         self._settle(step, status)
 
     def _settle(self, step: Step, status: Status) -> None:
-        self._open.pop(step, None)
-        step.order = next(self._ended)
-        self._change(step, status)
-        for other in self._after.pop(step, ()):
-            if other not in self._open:
-                continue
-            self._open[other] -= 1
-            if step.values is None:
-                self._block(other, step)
-            elif not self._open[other]:
-                self._ready(other)
-        if self._on_end:
-            self._on_end(step)
+        """End a step, and with it those that wait for it in vain: a loop, because chains may be long."""
+        ended = [(step, status)]
+        for one, final in ended:
+            self._open.pop(one, None)
+            one.order = next(self._ended)
+            self._change(one, final)
+            for other in self._after.pop(one, ()):
+                if other not in self._open:
+                    continue
+                self._open[other] -= 1
+                if one.values is None:
+                    self._open.pop(other)
+                    other.failures.append(one.failures[-1])
+                    ended.append((other, Status.CANCELLED))
+                elif not self._open[other]:
+                    self._ready(other)
+            if self._on_end:
+                self._on_end(one)
 
     def _cancel(self, why: str) -> None:
         self._stopped = explain(StepCancelled(f"cancelled: {why}"), "")

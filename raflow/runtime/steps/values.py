@@ -105,7 +105,7 @@ def _replace(value: Any, swap: Callable[[Any], Any], path: tuple[int, ...]) -> A
     kind = type(value)
     if kind in _ATOMS:
         return value
-    is_named = isinstance(value, tuple) and hasattr(kind, "_fields")
+    is_named = issubclass(kind, tuple) and hasattr(kind, "_fields")
     if kind not in (list, tuple, set, frozenset, dict) and not is_named:
         return swap(value)
     if id(value) in path:
