@@ -25,6 +25,8 @@ RaflowError
 │  ├─ StepLost               the process or node of a step died
 │  ├─ StepExited             a step called sys.exit
 │  └─ StepCancelled          it was given up, because another step failed or the run was stopped
+├─ TaskError                 a task of an inferred workflow has failed; `__cause__` is the original error
+│  └─ TaskTimedout           (TimeoutError) its attempts took longer than the timeout
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
 └─ RunFailed                 a run ended with an error; `__cause__` is the user's own
 
@@ -141,6 +143,14 @@ class StepExited(StepError):
 
 class StepCancelled(StepError):
     """A step was given up, because another step failed or the run was stopped."""
+
+
+class TaskError(RaflowError):
+    """A task of an inferred workflow, or the workflow itself, has failed; `__cause__` is the original error."""
+
+
+class TaskTimedout(TaskError, TimeoutError):
+    """A task of an inferred workflow took longer than its timeout, in its last attempt."""
 
 
 class ResumeError(RaflowError):
