@@ -27,8 +27,12 @@ from raflow.runtime.steps.values import replace
 if TYPE_CHECKING:
     from raflow.workflows.inferred.calls import Call
 
+    _Proxy = wrapt.BaseObjectProxy[Any]
+else:
+    _Proxy = wrapt.BaseObjectProxy
 
-class Result(wrapt.BaseObjectProxy):  # type: ignore[misc] # wrapt's stubs know it as Any
+
+class Result(_Proxy):
     """Stands for what a call will return."""
 
     def __init__(self, call: Call) -> None:
@@ -54,6 +58,7 @@ class Result(wrapt.BaseObjectProxy):  # type: ignore[misc] # wrapt's stubs know 
         return next(self.__wrapped__)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the value."""
         return self.__wrapped__(*args, **kwargs)
 
     def __fspath__(self) -> Any:

@@ -166,7 +166,8 @@ class Dependency:
         self.scope = scope
         self.what = what
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Result:
+        """Schedule a call and return its lazy result; see `Scope.call`."""
         return self.scope.call(self.what, args, kwargs)
 
     def __repr__(self) -> str:
