@@ -1,0 +1,1 @@
+"""The step side: workflows of Python functions."""
