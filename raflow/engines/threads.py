@@ -9,10 +9,48 @@ from typing import Any
 
 from raflow.options import Resources
 from raflow.runtime.steps.values import Packed, Value
-from raflow.runtime.steps.worker import Begun, Ended, Left, Over, Post, Slice, Task, attempt
+from raflow.runtime.steps.worker import Begun, Ended, Inputs, Left, Over, Post, Slice, Task, attempt
 
 THREADS = 64
 """Steps that run at once by default. Threads wait well and compute badly, so this is more than the CPUs."""
+
+
+class DaemonThreads:
+    """Threads that are made as they are needed, used again, and never keep the process alive.
+
+    Args:
+        name: Of the threads.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run a job, which must not raise, in an idle thread or in a new one."""
+        with self._lock:
+            self._idle -= 1
+            grow = self._idle < 0
+        self._jobs.put(job)
+        if grow:
+            threading.Thread(target=self._serve, name=self._name, daemon=True).start()
+
+    def close(self) -> None:
+        """End the idle threads."""
+        with self._lock:
+            for _ in range(self._idle):
+                self._jobs.put(None)
+            self._idle = 0
+
+    def _serve(self) -> None:
+        with self._lock:
+            self._idle += 1
+        while (job := self._jobs.get()) is not None:
+            job()
+            with self._lock:
+                self._idle += 1
 
 
 class ThreadWorkers:
@@ -25,10 +63,8 @@ class ThreadWorkers:
     name = "local"
 
     def __init__(self, threads: int = THREADS) -> None:
-        self._threads = threads
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._idle = 0
-        self._lock = threading.Lock()
+        self._count = threads
+        self._threads = DaemonThreads("raflow step")
 
     def start(self) -> None:
         """Nothing to start."""
@@ -36,23 +72,18 @@ class ThreadWorkers:
     def slots(self, needs: Resources) -> int:
         """Return the number of threads, whatever the needs: they are for clusters."""
         del needs
-        return self._threads
+        return self._count
 
     def ship(self, function: Callable[..., Any], name: str) -> Any:
         """Return the function as it is."""
         del name
         return function
 
-    def call(self, number: int, code: Any, tasks: list[Task], needs: Resources, post: Post) -> _ThreadCall:
+    def call(self, number: int, tasks: list[Task], needs: Resources, post: Post) -> _ThreadCall:
         """Run tasks in an idle thread, or in a new one."""
         del needs
-        call = _ThreadCall(number, code, tasks, post)
-        with self._lock:
-            self._idle -= 1
-            grow = self._idle < 0
-        self._jobs.put(call.run)
-        if grow:
-            threading.Thread(target=self._serve, name="raflow step", daemon=True).start()
+        call = _ThreadCall(number, tasks, post)
+        self._threads.run(call.run)
         return call
 
     def fetch(self, value: Value) -> Packed:
@@ -62,32 +93,29 @@ class ThreadWorkers:
 
     def close(self) -> None:
         """End the idle threads."""
-        with self._lock:
-            for _ in range(self._idle):
-                self._jobs.put(None)
-
-    def _serve(self) -> None:
-        with self._lock:
-            self._idle += 1
-        while (job := self._jobs.get()) is not None:
-            job()
-            with self._lock:
-                self._idle += 1
+        self._threads.close()
 
 
 class _ThreadCall:
-    def __init__(self, number: int, function: Callable[..., Any], tasks: list[Task], post: Post) -> None:
+    def __init__(self, number: int, tasks: list[Task], post: Post) -> None:
         self._number = number
-        self._function = function
         self._slice = Slice(tasks)
         self._post = post
         self._abandoned = False
 
     def run(self) -> None:
+        known = Inputs()
         while (task := self._slice.take()) is not None:
+            inputs = known.of(task)
+            if inputs is None:
+                self._report(Left(self._number, (task.id,)))
+                continue
             self._report(Begun(self._number, task.id))
-            done = attempt(self._function, task, task.inputs)  # type: ignore[arg-type] # all packed here
+            done = attempt(task.code, task, inputs)
+            known.keep(task, done)
             self._report(Ended(self._number, task.id, done))
+            if done.failure:  # the driver decides whether the others still begin
+                self.close()
         self._report(Over(self._number))
 
     def close(self) -> None:

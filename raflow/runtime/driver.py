@@ -27,13 +27,14 @@ from raflow.metrics import Counts, RunStats, Status
 from raflow.plan import Plan
 from raflow.runtime.delivery import Delivering
 from raflow.runtime.engine import Engine
+from raflow.runtime.failure import Failure, restore
 from raflow.runtime.ledger import Ledger
 from raflow.runtime.pool import Pool
 from raflow.runtime.rejects import TooManyErrors
 from raflow.runtime.replica import Replica
 from raflow.runtime.scheduler import Demand, allocate
 from raflow.runtime.stage import StageRun
-from raflow.runtime.work import Failure, Job, Outcome, restore
+from raflow.runtime.work import Job, Outcome
 from raflow.sinks import SinkContext
 
 _TICK_S = 0.5

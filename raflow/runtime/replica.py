@@ -23,9 +23,10 @@ import pyarrow as pa
 from raflow.batch import regroup, slices
 from raflow.errors import SchemaError
 from raflow.metrics import Counts
+from raflow.runtime.failure import Failure, explain
 from raflow.runtime.rejects import Rejects
 from raflow.runtime.usercode import UserCode
-from raflow.runtime.work import Failure, Job, Order, Outcome, explain, pack_schema, unpack_schema
+from raflow.runtime.work import Job, Order, Outcome, pack_schema, unpack_schema
 from raflow.schema import SchemaWidened, conform, holds, is_fixed, merge
 from raflow.sinks import Part, Writer
 

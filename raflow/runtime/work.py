@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import traceback
 from dataclasses import dataclass, field, replace
-from traceback import TracebackException
 from typing import Any
 
 import pyarrow as pa
 
-from raflow.errors import RaflowError, UserTraceback
 from raflow.metrics import Counts
 from raflow.options import ProcessorOptions
 from raflow.plan import Stage
+from raflow.runtime.failure import Failure, portable
 from raflow.sinks import Part, SinkContext
 from raflow.sources import Split
 
@@ -48,18 +45,6 @@ class Order:
     """Agreed input schema, serialised."""
     agreed: bytes | None = None
     """Agreed output schema, serialised; None before the first unit has told one."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a unit, or a replica's set-up, failed."""
-
-    error: BaseException
-    """As raised, or a stand-in with its type and text if it cannot travel."""
-    traceback: str
-    """The user's frames as text."""
-    where: str
-    """`setup`, `read`, `process`, `write` or `teardown`; and at which record, if it was one."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +86,8 @@ def unpack_text(text: str | None) -> pa.Schema | None:
     return None if text is None else unpack_schema(base64.b64decode(text))
 
 
-def explain(error: BaseException, where: str) -> Failure:
-    """Return an error as a value that can travel, with the user's frames as text."""
-    ours = isinstance(error, RaflowError)
-    text = "" if ours else "".join(_users(TracebackException.from_exception(error)).format())
-    return Failure(error.with_traceback(None), text, where)
-
-
-def portable(answer: Any, pickle: Any) -> Any:
-    """Return a replica's answer with an error that can travel: its type and text in place of one that cannot.
+def portable_answer(answer: Any, pickle: Any) -> Any:
+    """Return a replica's answer with an error that can travel; see `portable`.
 
     Args:
         answer: What a method of the replica returned.
@@ -117,31 +95,4 @@ def portable(answer: Any, pickle: Any) -> Any:
     """
     if isinstance(answer, Outcome) and answer.failure:
         return replace(answer, failure=portable(answer.failure, pickle))
-    if not isinstance(answer, Failure):
-        return answer
-    try:
-        pickle.loads(pickle.dumps(answer.error))
-    except Exception:
-        return replace(answer, error=RaflowError(f"{type(answer.error).__name__}: {answer.error}"))
-    return answer
-
-
-def restore(failure: Failure) -> BaseException:
-    """Return the error, with its traceback shown above it."""
-    error = failure.error
-    if failure.traceback and error.__cause__ is None:
-        error.__cause__ = UserTraceback(failure.traceback)
-    return error
-
-
-_NOT_THE_USERS = (__file__.rsplit("/", 2)[0], asyncio.__file__.rsplit("/", 1)[0])
-
-
-def _users(told: TracebackException) -> TracebackException:
-    """Keep only the user's frames, also of the errors that led to this one."""
-    own = [frame for frame in told.stack if not frame.filename.startswith(_NOT_THE_USERS)]
-    told.stack = traceback.StackSummary.from_list(own) if own else None  # type: ignore[assignment]
-    for before in (told.__cause__, told.__context__):
-        if before is not None:
-            _users(before)
-    return told
+    return portable(answer, pickle) if isinstance(answer, Failure) else answer

@@ -22,9 +22,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from raflow.errors import NotSerializable, StepCancelled, StepLost
+from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
 from raflow.metrics import Status
 from raflow.options import StepOptions
+from raflow.runtime.failure import Failure, explain
 from raflow.runtime.steps.events import Observers, StepEvent
 from raflow.runtime.steps.step import Attempt, Step, arguments
 from raflow.runtime.steps.values import unpack
@@ -40,7 +41,6 @@ from raflow.runtime.steps.worker import (
     now,
     timed_out,
 )
-from raflow.runtime.work import Failure, explain
 
 log = logging.getLogger("raflow")
 
@@ -66,7 +66,6 @@ class _Queue:
     options: StepOptions
     steps: deque[Step] = field(default_factory=deque)
     share: int = _FIRST_SHARE
-    code: Any = None
 
 
 class StepDriver:
@@ -104,9 +103,13 @@ class StepDriver:
         self._calls: dict[int, _InFlight] = {}
         self._busy: dict[str, int] = {}
         self._alone: set[Step] = set()
+        self._given: set[Step] = set()
+        """Steps that are on their way; some before what they wait for has ended, in the same call."""
+        self._codes: dict[Callable[..., Any], Any] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._ended = itertools.count()
+        self._stopping = False
         self._stopped: Failure | None = None
 
     # -- for everybody, from any thread -----------------------------------------------------------------
@@ -128,8 +131,13 @@ class StepDriver:
         self._inbox.put(None)
 
     def cancel(self, why: str = "the run was stopped") -> None:
-        """Give up all steps that have not ended, and those that are added later."""
+        """Give up all steps that have not ended, and those that are added later; nothing begins from now on."""
+        self._stopping = True
         self._inbox.put(why)
+
+    def finish(self, step: Step, attempt: Attempt) -> None:
+        """End an attempt of a step that has a host."""
+        self._inbox.put((step, attempt))
 
     def result(self, step: Step) -> Any:
         """Return the value of a step that has succeeded: a list, if it expands."""
@@ -144,7 +152,7 @@ class StepDriver:
             while True:
                 self._take_all()
                 self._dispatch()
-                if not self._open and not self._holds and self._inbox.empty():
+                if not (self._open or self._calls or self._holds) and self._inbox.empty():
                     return
                 self._take(self._next())
         except BaseException:
@@ -172,6 +180,9 @@ class StepDriver:
             self._added(message)
         elif isinstance(message, str):
             self._cancel(message)
+        elif isinstance(message, tuple):
+            if message[0] in self._open:
+                self._judge(*message)
         elif message is not None and message.call in self._calls:
             _TAKES[type(message)](self, message)
 
@@ -201,7 +212,12 @@ class StepDriver:
                 self._ready(step)
 
     def _ready(self, step: Step) -> None:
-        if step in self._open:
+        if step not in self._open or step in self._given:
+            return
+        if step.host:
+            self._start(step, now())
+            step.host(step)
+        else:
             self._queue(step).steps.append(step)
 
     def _queue(self, step: Step) -> _Queue:
@@ -221,7 +237,7 @@ class StepDriver:
 
     def _dispatch(self) -> None:
         for key, waiting in list(self._queues.items()):
-            while waiting.steps:
+            while waiting.steps and not self._stopping:
                 free = min(self._slots(key, waiting), self._cap - len(self._calls))
                 if free <= 0:
                     break
@@ -237,33 +253,52 @@ class StepDriver:
             taken.append(steps.popleft())
         return taken
 
+    def _followed(self, steps: list[Step], most: int) -> list[Step]:
+        """Return steps, each with those that can follow it in the same call because they wait for it alone."""
+        found: list[Step] = []
+        for step in steps:
+            follower: Step | None = step
+            while follower is not None:
+                found.append(follower)
+                follower = self._follower(follower) if len(found) < most else None
+        return found
+
+    def _follower(self, step: Step) -> Step | None:
+        after = self._after.get(step, ())
+        if len(after) != 1 or step.expands or step in self._alone:
+            return None
+        other = after[0]
+        fits = self._open.get(other) == 1 and not other.host and other not in self._alone and self._key(other)[1] == self._key(step)[1]
+        return other if fits else None
+
     def _call(self, key: _Key, waiting: _Queue, steps: list[Step]) -> None:
+        found = {step.id: (step, task) for step in self._followed(steps, waiting.share) if (task := self._task(step))}
+        if not found:
+            return
         number = next(self._numbers)
-        try:
-            waiting.code = waiting.code or self.workers.ship(steps[0].function, steps[0].name)
-        except NotSerializable as error:
-            for step in steps:
-                self._fail(step, explain(error, step.id), Status.FAILED)
-            return
-        tasks = [task for step in steps if (task := self._task(step))]
-        if not tasks:
-            return
-        by_id = {step.id: step for step in steps if step in self._open}
-        call = _InFlight(key, by_id, len(tasks), tasks={task.id: task for task in tasks})
+        taken = {name: step for name, (step, _) in found.items()}
+        tasks = {name: task for name, (_, task) in found.items()}
+        call = _InFlight(key, taken, len(tasks), tasks=tasks)
+        self._given.update(taken.values())
         self._calls[number] = call
         self._busy[key[1]] = self._busy.get(key[1], 0) + 1
-        call.handle = self.workers.call(number, waiting.code, tasks, waiting.options, self._inbox.put)
+        call.handle = self.workers.call(number, list(tasks.values()), waiting.options, self._inbox.put)
         if len(tasks) > 1:
             self._later(SLICE_S, lambda: self._close(number))
 
     def _task(self, step: Step) -> Task | None:
+        """Return the step ready to travel, or None if it cannot, or if what it would follow could not."""
+        if step not in self._open:
+            return None
         try:
+            if step.function not in self._codes:
+                self._codes[step.function] = self.workers.ship(step.function, step.name)
             packed, inputs = arguments(step)
         except NotSerializable as error:
             self._fail(step, explain(error, step.id), Status.FAILED)
             return None
-        options = step.options
-        return Task(step.id, packed, tuple(inputs), options.timeout, options.retry_on, step.expands)
+        options, code = step.options, self._codes[step.function]
+        return Task(step.id, code, packed, tuple(inputs), options.timeout, options.retry_on, step.expands)
 
     def _close(self, number: int) -> None:
         call = self._calls.get(number)
@@ -296,8 +331,9 @@ class StepDriver:
     def _end(self, message: Ended) -> None:
         call = self._calls[message.call]
         step = call.steps.pop(message.task, None)
-        if step is None:
+        if step is None or step not in self._open:
             return
+        self._given.discard(step)
         if step.id not in call.begun:
             self._start(step, message.attempt.started_at)
         if message.attempt.timed_out:
@@ -308,8 +344,8 @@ class StepDriver:
         call = self._calls[message.call]
         waiting = self._queues[call.key]
         waiting.share = max(1, (call.size - len(message.tasks)) * 2)
-        waiting.steps.extendleft(reversed([call.steps.pop(task) for task in message.tasks]))
         call.closed = True
+        self._give_back([call.steps.pop(task) for task in message.tasks])
 
     def _over(self, message: Over) -> None:
         call = self._forget(message.call)
@@ -317,10 +353,18 @@ class StepDriver:
             self._queues[call.key].share = min(self._queues[call.key].share * _SHARE_GROWTH, _MOST)
         lost = list(call.steps.values())
         if message.error is not None and len(lost) == 1 and call.size == 1:
+            self._given.discard(lost[0])
             self._lost(lost[0], message.error, call)
             return
         self._alone.update(lost if message.error else ())
-        self._queues[call.key].steps.extendleft(reversed(lost))
+        self._give_back(lost)
+
+    def _give_back(self, steps: list[Step]) -> None:
+        """Let steps that were not begun, or whose worker was lost, go again when they can."""
+        self._given.difference_update(steps)
+        for step in reversed(steps):
+            if self._open.get(step) == 0:
+                self._queue(step).steps.appendleft(step)
 
     def _lost(self, step: Step, error: BaseException, call: _InFlight) -> None:
         if step.id not in call.begun:
@@ -329,7 +373,8 @@ class StepDriver:
         if step.options.timeout and (now() - at).total_seconds() >= step.options.timeout:
             attempt = timed_out(call.tasks[step.id], at)
         else:
-            attempt = Attempt(at, now(), failure=explain(StepLost(f"step {step.id}: {error}"), step.id))
+            kind = NoCapacity if isinstance(error, NoCapacity) else StepLost
+            attempt = Attempt(at, now(), failure=explain(kind(f"step {step.id}: {error}"), step.id))
         self._judge(step, attempt)
 
     def _forget(self, number: int, *, kill: bool = False) -> _InFlight:
@@ -338,7 +383,7 @@ class StepDriver:
         self._busy[call.key[1]] -= 1
         if kill and call.handle:
             call.handle.kill()
-            self._queues[call.key].steps.extendleft(reversed(call.steps.values()))
+            self._give_back(list(call.steps.values()))
         return call
 
     # -- decisions ----------------------------------------------------------------------------------------
@@ -364,19 +409,24 @@ class StepDriver:
         self._settle(step, status)
 
     def _settle(self, step: Step, status: Status) -> None:
-        self._open.pop(step, None)
-        step.order = next(self._ended)
-        self._change(step, status)
-        for other in self._after.pop(step, ()):
-            if other not in self._open:
-                continue
-            self._open[other] -= 1
-            if step.values is None:
-                self._block(other, step)
-            elif not self._open[other]:
-                self._ready(other)
-        if self._on_end:
-            self._on_end(step)
+        """End a step, and with it those that wait for it in vain: a loop, because chains may be long."""
+        ended = [(step, status)]
+        for one, final in ended:
+            self._open.pop(one, None)
+            one.order = next(self._ended)
+            self._change(one, final)
+            for other in self._after.pop(one, ()):
+                if other not in self._open:
+                    continue
+                self._open[other] -= 1
+                if one.values is None:
+                    self._open.pop(other)
+                    other.failures.append(one.failures[-1])
+                    ended.append((other, Status.CANCELLED))
+                elif not self._open[other]:
+                    self._ready(other)
+            if self._on_end:
+                self._on_end(one)
 
     def _cancel(self, why: str) -> None:
         self._stopped = explain(StepCancelled(f"cancelled: {why}"), "")

@@ -9,8 +9,8 @@ from typing import Any
 
 from raflow.metrics import Status
 from raflow.options import StepOptions
-from raflow.runtime.steps.values import Packed, Slot, Value, pack, replace
-from raflow.runtime.work import Failure, restore
+from raflow.runtime.failure import Failure, restore
+from raflow.runtime.steps.values import Earlier, Packed, Slot, Value, pack, replace
 
 PLAIN = StepOptions()
 
@@ -51,6 +51,8 @@ class Step:
     after: tuple[Step, ...] = ()
     expands: bool = False
     id: str = ""
+    host: Callable[[Step], None] | None = None
+    """Called in place of a worker when it is ready, on the driver's thread; hands its end to `StepDriver.finish`."""
     status: Status = Status.PENDING
     attempts: int = 0
     """Attempts that were begun."""
@@ -84,7 +86,14 @@ class Step:
         """Yield the steps that must end before it."""
         yield from self.after
         found: list[Step] = []
-        replace((self.args, self.kwargs), lambda each: found.append(owner) if (owner := _owner(each)) else None)
+
+        def note(each: Any) -> Any:
+            owner = _owner(each)
+            if owner is not None:
+                found.append(owner)
+            return each if owner is None else None
+
+        replace((self.args, self.kwargs), note)
         yield from found
 
 
@@ -100,19 +109,23 @@ def _owner(value: Any) -> Step | None:
     return value.step if isinstance(value, Part) else value if isinstance(value, Step) else None
 
 
-def arguments(step: Step) -> tuple[Packed, list[Value]]:
+def arguments(step: Step) -> tuple[Packed, list[Value | Earlier]]:
     """Return the packed arguments with slots in them, and the values for the slots.
+
+    A step that has not ended yet must be one that comes earlier in the same call.
 
     Raises:
         NotSerializable: An argument cannot travel.
     """
-    values: list[Value] = []
+    values: list[Value | Earlier] = []
 
     def swap(each: Any) -> Any:
         owner = _owner(each)
         if owner is None:
             return each
-        assert owner.values is not None, "the driver waits for all values"
+        if owner.values is None:
+            values.append(Earlier(owner.id))
+            return Slot(len(values) - 1)
         if isinstance(each, Part) or not owner.expands:
             values.append(owner.values[each.index if isinstance(each, Part) else 0])
             return Slot(len(values) - 1)

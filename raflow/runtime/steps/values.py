@@ -7,8 +7,10 @@ Arrow and NumPy are shared and therefore read-only.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import cloudpickle
@@ -26,15 +28,19 @@ class Packed:
     """A pickled value."""
 
     data: bytes
-    buffers: tuple[pickle.PickleBuffer, ...] = ()
+    buffers: tuple[Any, ...] = ()
     """Out-of-band buffers, not copied."""
     atom: Any = None
     """The value itself if it cannot change; `data` is empty then."""
 
+    def __reduce__(self) -> Any:
+        """Travel with the buffers apart again, whatever they have become on the way here."""
+        return Packed, (self.data, tuple(map(pickle.PickleBuffer, self.buffers)), self.atom)
+
     @property
     def size_bytes(self) -> int:
         """Bytes that travel."""
-        return len(self.data) + sum(buffer.raw().nbytes for buffer in self.buffers)
+        return len(self.data) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,19 @@ def unpack(packed: Packed) -> Any:
     return packed.atom if not packed.data else pickle.loads(packed.data, buffers=packed.buffers)
 
 
+@contextmanager
+def by_value(module: ModuleType | None) -> Iterator[None]:
+    """Let the functions and classes of a module that workers cannot import travel as they are."""
+    if module is None:
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
 # -- arguments ----------------------------------------------------------------------------------------
 
 
@@ -86,6 +105,13 @@ class Slot:
     """Stands in arguments for a value that comes from another step."""
 
     index: int
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Stands for a value that an earlier task of the same call makes."""
+
+    task: str
 
 
 def replace(value: Any, swap: Callable[[Any], Any]) -> Any:
@@ -105,7 +131,7 @@ def _replace(value: Any, swap: Callable[[Any], Any], path: tuple[int, ...]) -> A
     kind = type(value)
     if kind in _ATOMS:
         return value
-    is_named = isinstance(value, tuple) and hasattr(kind, "_fields")
+    is_named = issubclass(kind, tuple) and hasattr(kind, "_fields")
     if kind not in (list, tuple, set, frozenset, dict) and not is_named:
         return swap(value)
     if id(value) in path:

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from raflow.errors import NotSerializable, StepExited, StepTimedOut
 from raflow.options import Resources
+from raflow.runtime.failure import explain
 from raflow.runtime.steps import values
 from raflow.runtime.steps.step import Attempt
-from raflow.runtime.steps.values import Packed, Slot, Value, pack, unpack
-from raflow.runtime.work import explain
+from raflow.runtime.steps.values import Earlier, Packed, Slot, Value, pack, unpack
 
 SLICE_S = 0.05
 """Steps that share a call do so for this long; what was not begun by then goes back."""
@@ -27,9 +27,11 @@ class Task:
     """One attempt of a step, ready to travel."""
 
     id: str
+    code: Any
+    """The function, as `Workers.ship` returned it."""
     arguments: Packed
-    inputs: tuple[Value, ...]
-    """What the slots of the arguments stand for."""
+    inputs: tuple[Any, ...]
+    """What the slots of the arguments stand for: values, `Earlier` ones, or slots of what came beside."""
     timeout: float
     retry_on: Any
     expands: bool
@@ -76,7 +78,7 @@ Post = Callable[["Begun | Ended | Left | Over"], None]
 
 
 class Call(Protocol):
-    """Some tasks of one function on their way through a worker, one after the other."""
+    """Some tasks on their way through a worker, one after the other."""
 
     def close(self) -> None:
         """Begin no further task; `Left` tells which were not."""
@@ -103,7 +105,7 @@ class Workers(Protocol):
             NotSerializable: It cannot travel.
         """
 
-    def call(self, number: int, code: Any, tasks: list[Task], needs: Resources, post: Post) -> Call:
+    def call(self, number: int, tasks: list[Task], needs: Resources, post: Post) -> Call:
         """Start a call; reports come to `post` from any thread, `Over` as the last one."""
 
     def fetch(self, value: Value) -> Packed:
@@ -134,6 +136,35 @@ class Slice:
             left = tuple(task.id for task in self._tasks)
             self._tasks.clear()
         return left
+
+
+class Inputs:
+    """Finds what the slots of a task stand for.
+
+    Args:
+        stored: Values that came beside the tasks of the call.
+    """
+
+    def __init__(self, stored: Sequence[Packed] = ()) -> None:
+        self._stored = stored
+        self._made: dict[str, tuple[Value, ...]] = {}
+
+    def of(self, task: Task) -> list[Packed] | None:
+        """Return the values, or None if an earlier task has not made one of them."""
+        found = [self._find(each) for each in task.inputs]
+        return None if None in found else found
+
+    def keep(self, task: Task, done: Attempt) -> None:
+        """Remember what a task has made, for later ones of the call."""
+        self._made[task.id] = done.values
+
+    def _find(self, each: Any) -> Any:
+        if isinstance(each, Slot):
+            return self._stored[each.index]
+        if not isinstance(each, Earlier):
+            return each
+        made = self._made.get(each.task)
+        return made[0] if made else None
 
 
 def now() -> datetime:

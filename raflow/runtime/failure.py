@@ -1,0 +1,65 @@
+"""Errors on their way between processes: the error itself where it can travel, and the user's frames as text."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from dataclasses import dataclass, replace
+from traceback import TracebackException
+from typing import Any
+
+from raflow.errors import RaflowError, UserTraceback
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a unit of work, a replica's set-up or a step failed."""
+
+    error: BaseException
+    """As raised, or a stand-in with its type and text if it cannot travel."""
+    traceback: str
+    """The user's frames as text."""
+    where: str
+    """`setup`, `read`, `process`, `write` or `teardown`; and at which record, if it was one. Of a step: its id."""
+
+
+def explain(error: BaseException, where: str) -> Failure:
+    """Return an error as a value that can travel, with the user's frames as text."""
+    ours = isinstance(error, RaflowError)
+    text = "" if ours else "".join(_users(TracebackException.from_exception(error)).format())
+    return Failure(error.with_traceback(None), text, where)
+
+
+def portable(failure: Failure, pickle: Any) -> Failure:
+    """Return a failure whose error can travel: its type and text in place of one that cannot.
+
+    Args:
+        failure: What happened.
+        pickle: The module by which it travels.
+    """
+    try:
+        pickle.loads(pickle.dumps(failure.error))
+    except Exception:
+        return replace(failure, error=RaflowError(f"{type(failure.error).__name__}: {failure.error}"))
+    return failure
+
+
+def restore(failure: Failure) -> BaseException:
+    """Return the error, with its traceback shown above it."""
+    error = failure.error
+    if failure.traceback and error.__cause__ is None:
+        error.__cause__ = UserTraceback(failure.traceback)
+    return error
+
+
+_NOT_THE_USERS = (__file__.rsplit("/", 2)[0], asyncio.__file__.rsplit("/", 1)[0])
+
+
+def _users(told: TracebackException) -> TracebackException:
+    """Keep only the user's frames, also of the errors that led to this one."""
+    own = [frame for frame in told.stack if not frame.filename.startswith(_NOT_THE_USERS)]
+    told.stack = traceback.StackSummary.from_list(own) if own else None  # type: ignore[assignment]
+    for before in (told.__cause__, told.__context__):
+        if before is not None:
+            _users(before)
+    return told

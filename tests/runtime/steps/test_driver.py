@@ -1,0 +1,419 @@
+"""Graphs of steps, the same on threads, child processes and Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raflow import engines
+from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepExited, StepLost, StepTimedOut
+from raflow.metrics import Status
+from raflow.options import StepOptions
+from raflow.runtime.steps.driver import StepDriver
+from raflow.runtime.steps.events import StepEvent
+from raflow.runtime.steps.step import Step
+from raflow.runtime.steps.worker import Workers
+
+
+def made(name: str, request: pytest.FixtureRequest) -> Iterator[Workers]:
+    if name == "ray":
+        request.getfixturevalue("ray_session")
+        found = engines.workers("ray")
+    else:
+        found = engines.workers("local", processes=name == "processes", threads=4)
+    found.start()
+    yield found
+    found.close()
+
+
+RAY = pytest.param("ray", marks=pytest.mark.ray)
+
+
+@pytest.fixture(params=["threads", "processes", RAY])
+def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    yield from made(request.param, request)
+
+
+@pytest.fixture(params=["processes", RAY])
+def apart(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    """Workers whose steps have processes of their own: a killed thread would be the whole run's end."""
+    yield from made(request.param, request)
+
+
+def one_more(value: int) -> int:
+    return value + 1
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def chain(driver: StepDriver, length: int) -> Step:
+    step = driver.add(Step("one_more", one_more, (0,), id="one_more_0"))
+    for number in range(1, length):
+        step = driver.add(Step("one_more", one_more, (step,), id=f"one_more_{number}"))
+    return step
+
+
+def test_a_chain_hands_values_on(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    last = chain(driver, 50)
+    driver.run()
+    assert driver.result(last) == 50
+    assert last.status is Status.SUCCEEDED
+    assert last.attempts == 1
+
+
+def test_steps_within_lists_dicts_and_keys_become_their_values(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    one, two = (driver.add(Step("same", same, (value,), id=f"same_{value}")) for value in (1, 2))
+    both = driver.add(Step("same", same, ({"list": [one, (two, 3)], one: two},)))
+    driver.run()
+    assert driver.result(both) == {"list": [1, (2, 3)], 1: 2}
+
+
+def test_a_fan_out_of_thousands_loses_nothing(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    items = [driver.add(Step("one_more", one_more, (number,), id=f"one_more_{number}")) for number in range(3000)]
+    total = driver.add(Step("sum", sum, (items,)))
+    driver.run()
+    assert driver.result(total) == sum(range(1, 3001))
+    assert {item.status for item in items} == {Status.SUCCEEDED}
+
+
+def test_an_expanded_result_gives_a_part_per_item(workers: Workers) -> None:
+    driver: StepDriver
+
+    def fan_out(step: Step) -> None:
+        if step.expands:
+            parts = [driver.add(Step("one_more", one_more, (part,), id=f"part_{part.index}")) for part in step.parts]
+            total.append(driver.add(Step("sum", sum, (parts,))))
+
+    total: list[Step] = []
+    driver = StepDriver(workers, on_end=fan_out)
+    driver.add(Step("numbers", lambda: (number for number in range(5)), expands=True))
+    driver.run()
+    assert driver.result(total[0]) == 15
+
+
+def test_a_step_cannot_change_what_others_get(workers: Workers) -> None:
+    def spoil(values: list[int]) -> int:
+        values.append(99)
+        return len(values)
+
+    driver = StepDriver(workers)
+    made = driver.add(Step("same", same, ([1, 2],)))
+    spoilt = [driver.add(Step("spoil", spoil, (made,), id=f"spoil_{number}")) for number in range(2)]
+    driver.run()
+    assert [driver.result(step) for step in spoilt] == [3, 3]
+    assert driver.result(made) == [1, 2]
+
+
+def test_arrays_are_shared_without_a_copy_and_read_only(workers: Workers) -> None:
+    def looked_at(array: Any, table: Any) -> tuple[float, bool, int]:
+        return float(array.sum()), bool(array.flags.writeable), table.num_rows
+
+    driver = StepDriver(workers)
+    array = driver.add(Step("ones", np.ones, (200_000,)))
+    table = driver.add(Step("table", lambda: pa.table({"n": list(range(1000))})))
+    seen = driver.add(Step("looked_at", looked_at, (array, table)))
+    driver.run()
+    assert driver.result(seen) == (200_000.0, False, 1000)
+
+
+def test_async_functions_are_awaited(workers: Workers) -> None:
+    async def later(value: int) -> int:
+        return value * 2
+
+    driver = StepDriver(workers)
+    step = driver.add(Step("later", later, (4,)))
+    driver.run()
+    assert driver.result(step) == 8
+
+
+def test_a_failure_keeps_type_text_and_the_users_traceback(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    step = driver.add(Step("fail", fail, ("no luck",)))
+    driver.run()
+    assert step.status is Status.FAILED
+    assert isinstance(step.error, ValueError)
+    assert str(step.error) == "no luck"
+    assert "in fail" in str(step.error.__cause__)
+    assert "raflow/" not in str(step.error.__cause__).replace("tests/", "")
+
+
+def test_what_depends_on_a_failed_step_never_runs_and_carries_its_error(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    bad = driver.add(Step("fail", fail, ("first",)))
+    after = driver.add(Step("same", same, ([bad],)))
+    last = driver.add(Step("one_more", one_more, (after,)))
+    beside = driver.add(Step("same", same, (1,), id="beside"))
+    driver.run()
+    assert (after.status, last.status) == (Status.CANCELLED, Status.CANCELLED)
+    assert str(last.error) == "first"
+    assert last.attempts == 0
+    assert driver.result(beside) == 1
+
+
+def test_a_failing_step_is_tried_again_as_often_as_asked(workers: Workers, tmp_path: Path) -> None:
+    def flaky(path: str) -> int:
+        with open(path, "a+") as file:
+            file.write("x")
+            file.seek(0)
+            tries = len(file.read())
+        if tries < 3:
+            raise RuntimeError(tries)
+        return tries
+
+    driver = StepDriver(workers)
+    options = StepOptions(retry=3, retry_delay=0.01, backoff=True, jitter=0.01, max_delay=0.05)
+    step = driver.add(Step("flaky", flaky, (str(tmp_path / "tries"),), options=options))
+    driver.run()
+    assert driver.result(step) == 3
+    assert step.attempts == 3
+    assert [str(failure.error) for failure in step.failures] == ["1", "2"]
+
+
+def test_only_errors_of_the_given_types_are_tried_again(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    options = StepOptions(retry=5, retry_delay=0, retry_on=KeyError)
+    step = driver.add(Step("fail", fail, ("x",), options=options))
+    driver.run()
+    assert step.attempts == 1
+
+
+def test_a_timeout_ends_each_attempt_and_is_tried_again(workers: Workers) -> None:
+    def slow(seconds: float) -> None:
+        threading.Event().wait(seconds)
+
+    driver = StepDriver(workers)
+    step = driver.add(Step("slow", slow, (60,), options=StepOptions(timeout=0.2, retry=2, retry_delay=0)))
+    began = time.monotonic()
+    driver.run()
+    assert time.monotonic() - began < 30
+    assert step.status is Status.TIMED_OUT
+    assert step.attempts == 2
+    assert isinstance(step.error, StepTimedOut)
+    assert "slow" in str(step.error)
+
+
+def test_the_clock_of_a_timeout_starts_when_the_step_does(workers: Workers) -> None:
+    def nap(number: int) -> int:
+        time.sleep(0.05)
+        return number
+
+    driver = StepDriver(workers, max_concurrency=1)
+    options = StepOptions(timeout=1)
+    steps = [driver.add(Step("nap", nap, (number,), options=options, id=f"nap_{number}")) for number in range(25)]
+    driver.run()
+    assert [driver.result(step) for step in steps] == list(range(25))
+
+
+def test_a_slow_item_holds_up_no_other(workers: Workers, tmp_path: Path) -> None:
+    mark = tmp_path / "others are done"
+
+    def item(number: int) -> int:
+        deadline = time.monotonic() + 60
+        while number == 0 and not mark.exists():
+            assert time.monotonic() < deadline, "the others waited for this one"
+            time.sleep(0.01)
+        return number
+
+    def note(step: Step) -> None:
+        if sum(other.status is Status.SUCCEEDED for other in steps) == 199:
+            mark.touch()
+
+    driver = StepDriver(workers, on_end=note)
+    steps = [Step("item", item, (number,), id=f"item_{number}") for number in range(200)]
+    for step in steps:
+        driver.add(step)
+    driver.run()
+    assert [driver.result(step) for step in steps] == list(range(200))
+
+
+def test_sys_exit_is_a_failure(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    step = driver.add(Step("leave", lambda: sys.exit(3)))
+    driver.run()
+    assert isinstance(step.error, StepExited)
+    assert "sys.exit(3)" in str(step.error)
+
+
+@pytest.mark.parametrize("end", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGKILL)])
+def test_a_lost_worker_is_the_failure_of_its_step_alone(apart: Workers, end: Callable[[], None]) -> None:
+    driver = StepDriver(apart)
+    steps = [driver.add(Step("one_more", one_more, (number,), id=f"one_more_{number}")) for number in range(40)]
+    killer = driver.add(Step("end", end))
+    more = [driver.add(Step("one_more", one_more, (number,), id=f"more_{number}")) for number in range(40)]
+    driver.run()
+    assert isinstance(killer.error, StepLost)
+    assert {step.status for step in steps + more} == {Status.SUCCEEDED}
+
+
+def test_items_that_shared_a_call_with_a_killer_succeed(apart: Workers) -> None:
+    def item(number: int) -> int:
+        if number == 700:
+            os._exit(1)
+        return number
+
+    driver = StepDriver(apart)
+    steps = [driver.add(Step("item", item, (number,), id=f"item_{number}")) for number in range(1000)]
+    driver.run()
+    assert [step.id for step in steps if step.status is not Status.SUCCEEDED] == ["item_700"]
+
+
+def test_a_lost_worker_is_tried_again(apart: Workers, tmp_path: Path) -> None:
+    def die_once(path: str) -> int:
+        if not os.path.exists(path):
+            open(path, "w").close()
+            os._exit(1)
+        return 7
+
+    driver = StepDriver(apart)
+    options = StepOptions(retry=2, retry_delay=0)
+    step = driver.add(Step("die_once", die_once, (str(tmp_path / "mark"),), options=options))
+    driver.run()
+    assert driver.result(step) == 7
+
+
+@pytest.mark.parametrize("value", [threading.Lock(), (n for n in range(3))], ids=["lock", "generator"])
+def test_an_argument_that_cannot_travel_is_an_error_that_names_the_step(workers: Workers, value: Any) -> None:
+    driver = StepDriver(workers)
+    step = driver.add(Step("same", same, ([value],)))
+    driver.run()
+    assert isinstance(step.error, NotSerializable)
+    assert "step same" in str(step.error)
+
+
+def test_a_result_that_cannot_travel_is_an_error_that_names_the_step(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    step = driver.add(Step("locked", threading.Lock))
+    driver.run()
+    assert isinstance(step.error, NotSerializable)
+    assert "the result of step locked" in str(step.error)
+
+
+def test_no_more_steps_run_at_once_than_the_cap(workers: Workers, tmp_path: Path) -> None:
+    def counted(folder: str, number: int) -> int:
+        mine = os.path.join(folder, str(number))
+        open(mine, "w").close()
+        here = len(os.listdir(folder))
+        time.sleep(0.02)
+        os.remove(mine)
+        return here
+
+    driver = StepDriver(workers, max_concurrency=2)
+    steps = [driver.add(Step("counted", counted, (str(tmp_path), n), id=f"counted_{n}")) for n in range(12)]
+    driver.run()
+    assert max(driver.result(step) for step in steps) <= 2
+
+
+def test_cancelling_ends_what_runs_and_what_waits(workers: Workers) -> None:
+    driver: StepDriver
+
+    def stop(step: Step) -> None:
+        driver.cancel("enough")
+
+    driver = StepDriver(workers, on_end=stop)
+    slow = driver.add(Step("slow", time.sleep, (60,)))
+    after = driver.add(Step("same", same, (slow,)))
+    driver.add(Step("quick", same, (1,), id="quick"))
+    began = time.monotonic()
+    driver.run()
+    assert time.monotonic() - began < 30
+    assert (slow.status, after.status) == (Status.CANCELLED, Status.CANCELLED)
+    assert isinstance(slow.error, StepCancelled)
+    assert "enough" in str(slow.error)
+
+
+def test_steps_may_be_added_while_others_run_and_from_other_threads(workers: Workers) -> None:
+    driver = StepDriver(workers)
+    first = driver.add(Step("same", same, (1,)))
+    driver.hold()
+
+    def add() -> None:
+        added.append(driver.add(Step("one_more", one_more, (first,))))
+        driver.release()
+
+    added: list[Step] = []
+    thread = threading.Thread(target=add)
+    thread.start()
+    driver.run()
+    thread.join()
+    assert driver.result(added[0]) == 2
+
+
+def test_observers_see_each_change_with_its_time(workers: Workers) -> None:
+    seen: list[StepEvent] = []
+    driver = StepDriver(workers, run_id="r", observers=[seen.append])
+    driver.add(Step("fail", fail, ("x",), options=StepOptions(retry=2, retry_delay=0)))
+    driver.run()
+    states = [event.status for event in seen]
+    assert states == [Status.PENDING, *[Status.RUNNING, Status.RETRYING], Status.RUNNING, Status.FAILED]
+    assert seen[-1].error == "ValueError: x"
+    assert seen[-1].attempt == 2
+    assert [event.at for event in seen] == sorted(event.at for event in seen)
+    assert all(event.at.utcoffset() is not None for event in seen)
+
+
+def test_a_dead_observer_neither_slows_nor_fails_a_run(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
+    def dies(event: StepEvent) -> None:
+        raise OSError("the other end is gone")
+
+    driver = StepDriver(workers, observers=[dies])
+    step = chain(driver, 5)
+    driver.run()
+    assert driver.result(step) == 5
+    assert "the other end is gone" in caplog.text
+
+
+def test_a_step_that_fits_nowhere_says_what_it_needs_and_what_there_is(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raflow.engines.ray.steps.START_TIMEOUT_S", 0.5)
+    found = engines.workers("ray")
+    found.start()
+    driver = StepDriver(found)
+    step = driver.add(Step("same", same, (1,), options=StepOptions(resources={"tpu": 2})))
+    driver.run()
+    found.close()
+    assert isinstance(step.error, NoCapacity)
+    assert "'tpu': 2.0" in str(step.error)
+
+
+def test_large_results_stay_in_the_object_store(ray_session: None) -> None:
+    found = engines.workers("ray")
+    found.start()
+    driver = StepDriver(found)
+    steps = [driver.add(Step("zeros", np.zeros, (1_000_000,), id=f"zeros_{n}")) for n in range(3)]
+    total = driver.add(Step("total", lambda arrays: sum(array.nbytes for array in arrays), (steps,)))
+    driver.run()
+    found.close()
+    assert driver.result(total) == 3 * 8_000_000
+    assert all(type(value).__name__ == "Stored" for step in steps for value in step.values or ())
+
+
+def test_children_end_with_their_workers() -> None:
+    found = engines.workers("local", processes=True)
+    driver = StepDriver(found)
+    step = driver.add(Step("getpid", os.getpid))
+    driver.run()
+    pid = driver.result(step)
+    assert pid != os.getpid()
+    found.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
