@@ -7,7 +7,6 @@ result goes from worker to worker and comes here only when somebody asks for it.
 
 from __future__ import annotations
 
-import importlib.util
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -34,17 +33,12 @@ def run_driven(run: WorkflowRun, journal: Journal, restored: Collection[Task], *
 
     A failure ends its line; with `keep_going` the line's next task gets the last result that there is.
     """
-    workers = _workers(run)
+    workers = engines.workers(run.engine, processes=run.mode == "parallel")
     workers.start()
     try:
         _Driven(run, journal, workers, keep_going=keep_going).drive(_lines(run), restored)
     finally:
         workers.close()
-
-
-def _workers(run: WorkflowRun) -> Workers:
-    apart = run.mode == "parallel" and importlib.util.find_spec("raflow.engines.processes") is not None
-    return engines.workers(run.engine, processes=apart)
 
 
 @dataclass(eq=False)

@@ -8,8 +8,8 @@ from typing import Any
 
 from raflow.errors import ResumeError, StepTimedOut
 from raflow.metrics import Status
+from raflow.runtime.failure import explain
 from raflow.runtime.steps.worker import now
-from raflow.runtime.work import explain
 from raflow.workflows.chain.action import Action
 from raflow.workflows.chain.attempts import settled, tried
 from raflow.workflows.chain.classes import done_before, methods, run_methods

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from raflow.metrics import Status
+from raflow.runtime.failure import Failure
 from raflow.runtime.steps.worker import now
-from raflow.runtime.work import Failure
 from raflow.workflows.chain.action import Action
 from raflow.workflows.chain.schema import TaskSchema
 from raflow.workflows.chain.status import WORDS, TypeStatus
