@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from raflow.errors import StepTimedOut, TaskError, TaskTimedout
 from raflow.metrics import Status
+from raflow.runtime.failure import Failure, restore
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import Packed, Value, pack, unpack
-from raflow.runtime.work import Failure, restore
 
 if TYPE_CHECKING:
     from raflow.workflows.inferred.scope import Scope

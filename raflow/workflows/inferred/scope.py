@@ -9,10 +9,10 @@ from typing import Any
 
 from raflow.errors import NotSerializable, TaskError
 from raflow.options import StepOptions
+from raflow.runtime.failure import explain
 from raflow.runtime.steps.step import PLAIN, Attempt, Step
 from raflow.runtime.steps.values import Packed, pack, replace, unpack
 from raflow.runtime.steps.worker import now
-from raflow.runtime.work import explain
 from raflow.workflows.inferred.calls import Call
 from raflow.workflows.inferred.lazy import Result, is_result
 from raflow.workflows.inferred.run import Abandoned, Run

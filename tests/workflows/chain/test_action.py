@@ -137,7 +137,7 @@ def test_methods_bind_with_and_without_self_and_as_static_and_class_methods() ->
             return type(self).__name__, previous_context.storage
 
         @action
-        def free(previous_context: Any) -> Any:  # type: ignore[misc] # noqa: N805 - users write it
+        def free(previous_context: Any) -> Any:  # type: ignore[misc]
             return previous_context.storage
 
         @action

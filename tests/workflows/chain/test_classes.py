@@ -94,7 +94,9 @@ def values(context: Context) -> list[Any]:
 def test_the_actions_of_a_returned_object_run_in_their_order(options: dict[str, Any]) -> None:
     task = run(pipeline, **options).result_task()[0]
     assert values(task.current_context) == [{"raw": [1, 2, 3]}, {"processed": [2, 4, 6]}, 12]
-    assert [one.task_id for one in task.current_context.storage] == [f"pipeline#0.{n}" for n in ("extract", "transform", "load")]
+    assert [one.task_id for one in task.current_context.storage] == [
+        f"pipeline#0.{n}" for n in ("extract", "transform", "load")
+    ]
 
 
 def test_inherited_actions_run_first_and_overridden_ones_in_their_place(options: dict[str, Any]) -> None:
@@ -123,7 +125,7 @@ def test_a_decorated_class_is_a_step_and_its_constructor_gets_contexts() -> None
             return self.start
 
         @action
-        def second(previous_context: Any) -> Any:  # type: ignore[misc] # noqa: N805 - without self, as users write it
+        def second(previous_context: Any) -> Any:  # type: ignore[misc]
             return previous_context.storage * 2
 
     workflow = Workflow()
