@@ -48,8 +48,13 @@ LATE = {
     ("loading", "flow"): "its errors come sooner than Flow's imports",
     ("cli", "launch"): "--version and --help come at once",
     ("cli", "loading"): "--version and --help come at once",
-    ("cli", "observe.summary"): "--version and --help come at once",
+    ("cli.outcome", "observe.summary"): "--version and --help come at once",
+    ("cli.start", "launch"): "--version and --help come at once",
+    ("cli.start", "providers"): "--version and --help come at once",
+    ("cli.start", "workflows.chain"): "--version and --help come at once",
+    ("cli.start", "workflows.chain.importing"): "--version and --help come at once",
     ("cli", "render"): "--version and --help come at once",
+    ("workflows.spec.client", "loading"): "only an app that is a target needs it",
 }
 """The imports within functions, and why each is not at the top of its module."""
 
