@@ -29,6 +29,8 @@ RaflowError
 │  ├─ AppFailed              what a step ran as an app has failed: says what it said last
 │  └─ StepCancelled          it was given up, because another step failed or the run was stopped
 ├─ FlowFailed                (RuntimeError) a class workflow failed; `__cause__` is the error of the step
+├─ TaskError                 a task of an inferred workflow has failed; `__cause__` is the original error
+│  └─ TaskTimedout           (TimeoutError) its attempts took longer than the timeout
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
 │  ├─ CorruptCheckpoint      a stored result is cut short, changed or not ours
 │  └─ Superseded             the workflow was resumed by another process; this one stops
@@ -163,6 +165,14 @@ class StepCancelled(StepError):
 
 class FlowFailed(RaflowError, RuntimeError):
     """A class workflow failed: "Flow failed: Step <node id> failed: …". `__cause__` is the step's own error."""
+
+
+class TaskError(RaflowError):
+    """A task of an inferred workflow, or the workflow itself, has failed; `__cause__` is the original error."""
+
+
+class TaskTimedout(TaskError, TimeoutError):
+    """A task of an inferred workflow took longer than its timeout, in its last attempt."""
 
 
 class ResumeError(RaflowError):
