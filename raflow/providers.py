@@ -11,7 +11,10 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any
 
-from raflow.checkpoints.store import MISSING, Checkpoints, MemoryCheckpoints, join
+from raflow.checkpoints.keys import join
+from raflow.checkpoints.memory import MemoryCheckpoints
+from raflow.checkpoints.store import MISSING, Checkpoints
+from raflow.errors import CorruptCheckpoint, NotSerializable
 from raflow.workflows.context import Context
 
 __all__ = ["Storage", "StorageDefault", "StorageFile", "StorageGCS", "StorageS3", "find"]
@@ -68,7 +71,11 @@ class _Stored(Storage):
             NotSerializable: The context's value cannot be stored.
             SinkError: The place cannot be written.
         """
-        self.checkpoints.write(key, (context.storage, context.task_id, context.workflow_id, context.time))
+        try:
+            self.checkpoints.write(key, (context.storage, context.task_id, context.workflow_id, context.time))
+        except NotSerializable as error:
+            msg = str(error).replace("result[0]", "result", 1)
+            raise NotSerializable(msg) from error.__cause__
 
     def get(self, key: str) -> Context:
         """Return the context of a key; one whose `storage` is None where there is none.
@@ -80,6 +87,9 @@ class _Stored(Storage):
         kept = self.checkpoints.read(key)
         if kept is MISSING:
             return Context()
+        if type(kept) is not tuple or len(kept) != 4:
+            msg = f"checkpoint {key!r} at {self.checkpoints.shown} holds a {type(kept).__name__}, no context"
+            raise CorruptCheckpoint(msg)
         storage, task_id, workflow_id, time = kept
         return Context(storage, task_id, workflow_id, time=time)
 

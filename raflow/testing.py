@@ -1,18 +1,23 @@
-"""For tests of Flows and connectors: memory source and sink, and what every source and sink must keep."""
+"""For tests of Flows and connectors: memory source and sink, and what sources, sinks and storages must keep."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 
 from raflow.batch import MAX_BATCH_BYTES
 from raflow.connectors.memory import MemorySink, MemorySource
+from raflow.providers import find
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Rejected, Source
+from raflow.workflows.context import Context
 
-__all__ = ["MemorySink", "MemorySource", "check_sink", "check_source", "read_all", "write_unit"]
+__all__ = ["MemorySink", "MemorySource", "check_sink", "check_source", "check_storage", "read_all", "write_unit"]
 
 RUN = SinkContext("20260101-000000-abcdef")
 
@@ -100,6 +105,48 @@ def check_sink(sink: Sink, rows: Callable[[], int]) -> None:
     writer.close()
     sink.finish(RUN, started)
     assert rows() == 13, "finish has changed the rows"
+
+
+@dataclass
+class StoredTask:
+    """What a storage may ask of a task to name its key."""
+
+    workflow_id: str
+    checkpoint_key: str
+    task_id: str = ""
+
+
+def check_storage(make: Callable[[], Any]) -> None:
+    """Check what a workflow asks of a storage: `post`, `get` and `key`, and `has` where there is one.
+
+    Args:
+        make: Returns the storage; each call gives access to the same contexts.
+
+    Raises:
+        AssertionError: A duty is not kept; the message says which.
+    """
+    storage, workflow = make(), f"check-{uuid4()}"
+    tasks = [StoredTask(one, key) for one in (workflow, f"{workflow}/../x") for key in ("a#0", "a#1", "b#0")]
+    keys = [storage.key(task) for task in tasks]
+    assert len(set(keys)) == len(keys), "two tasks share a key"
+    assert keys == [make().key(task) for task in tasks], "the keys of tasks change"
+    assert find(storage, keys[0]) is None, "a context is found before there was one"
+    for number, value in enumerate([1, [1, 2, 3], {"a": None}, "text", None]):
+        storage.post(keys[0], Context(value, "task", workflow))
+        kept = find(make(), keys[0])
+        assert kept is not None, f"a posted {value!r} is not found: it would be computed again"
+        assert kept.storage == value, (
+            f"{value!r} was posted {'once more ' if number else ''}and {kept.storage!r} is kept"
+        )
+        assert type(kept.storage) is type(value), (
+            f"a {type(value).__name__} comes back as {type(kept.storage).__name__}"
+        )
+        assert (kept.task_id, kept.workflow_id) == ("task", workflow), "the context's ids are lost"
+    value = [1]
+    storage.post(keys[1], Context(value, "task", workflow))
+    value.append(2)
+    assert storage.get(keys[1]).storage == [1], "a value that changes after it was posted changes in the storage"
+    assert find(storage, keys[2]) is None, "a context is found under the key of another task"
 
 
 def _refuse(rejected: Rejected) -> None:

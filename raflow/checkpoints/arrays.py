@@ -24,7 +24,9 @@ def _numpy(value: Any) -> Form | None:
         return None
     if type(value) is np.ndarray:
         return Form("ndarray", lambda array: [Raw(_npy(array))])
-    if isinstance(value, np.generic) and not isinstance(value, np.character):
+    if type(value) is np.str_:
+        return Form("npstr", lambda text: ["".join(text)])  # its pickle loses zeros at the end
+    if isinstance(value, np.generic) and type(value) is not np.bytes_:
         return Form("scalar", lambda scalar: [Raw(_npy(np.asarray(scalar)))])
     return None
 
@@ -133,7 +135,14 @@ def _index(parts: list[Any]) -> Any:
     return _frame(parts).index
 
 
+def _numpy_text(parts: list[Any]) -> Any:
+    import numpy as np
+
+    return np.str_(parts[0])
+
+
 COLUMNAR: dict[str, Make] = {
+    "npstr": _numpy_text,
     "ndarray": _array,
     "scalar": lambda parts: _array(parts)[()],
     "table": lambda parts: _stream(parts).read_all(),

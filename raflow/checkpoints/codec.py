@@ -1,7 +1,7 @@
 """Values as bytes and back: equal, and of the same type.
 
 Theory. `forms.py` takes a value apart into simpler parts, down to what JSON knows and to raw bytes.
-An encoded value is a header (magic, version, length and SHA-256 of what follows), the JSON document,
+An encoded value is a header (magic, version, lengths, SHA-256 of all the rest), the JSON document,
 then the raw buffers of arrays, tables and bytes, which are never converted to text. In the document a
 scalar stands for itself, an object is a dictionary with text keys, and a list is `[tag, *parts]`.
 Whatever appears twice in a value is stored once: `["ref", n]` is the n-th value that was completed.
@@ -18,12 +18,13 @@ from typing import Any
 
 from raflow.checkpoints.form import Raw, TornDown
 from raflow.checkpoints.forms import MAKE, form_of, is_plain, text_key
-from raflow.errors import CorruptCheckpoint, NotSerializable
+from raflow.errors import CorruptCheckpoint, NotSerializable, ResumeError
 
 _MAGIC = b"\x93raflow\n"
 _VERSION = 1
-_HEADER = struct.Struct("<8sHQI32s")
-"""Magic, version, length of the body, length of its JSON document, SHA-256 of the body."""
+_HEADER = struct.Struct("<8sHQI")
+"""Magic, version, length of the body, length of its JSON document; then comes the checksum."""
+_START = _HEADER.size + 32
 
 _OPEN = -1
 
@@ -41,12 +42,8 @@ def encode(value: Any, name: str = "value") -> bytes:
     encoder = Encoder()
     document = json.dumps([encoder.root(value, name), [len(one) for one in encoder.buffers]], separators=(",", ":"))
     text = document.encode()
-    checksum = hashlib.sha256(text)
-    for buffer in encoder.buffers:
-        checksum.update(buffer)
-    length = len(text) + sum(map(len, encoder.buffers))
-    header = _HEADER.pack(_MAGIC, _VERSION, length, len(text), checksum.digest())
-    return b"".join([header, text, *encoder.buffers])
+    header = _HEADER.pack(_MAGIC, _VERSION, len(text) + sum(map(len, encoder.buffers)), len(text))
+    return b"".join([header, _checksum(header, text, *encoder.buffers), text, *encoder.buffers])
 
 
 def decode(data: bytes) -> Any:
@@ -57,9 +54,9 @@ def decode(data: bytes) -> Any:
         ResumeError: A class of the value is gone or has other fields now.
     """
     text, rest = _checked(memoryview(data))
-    node, lengths = json.loads(str(text, "utf-8"))
-    ends = list(accumulate(lengths, initial=0))
     try:
+        node, lengths = json.loads(str(text, "utf-8"))
+        ends = list(accumulate(lengths, initial=0))
         return _Decoder([rest[start : start + n] for start, n in zip(ends, lengths, strict=False)]).value(node)
     except RecursionError as error:
         msg = "the value is nested too deeply to be read here; raise sys.setrecursionlimit"
@@ -68,8 +65,11 @@ def decode(data: bytes) -> Any:
 
 def _checked(data: memoryview) -> tuple[memoryview, memoryview]:
     """Return the document and the buffers."""
-    magic, version, length, text, checksum = _header(data)
-    body = data[_HEADER.size :]
+    if len(data) < _START:
+        msg = f"cut short: {len(data)} bytes, less than a header" if data else "empty: 0 bytes"
+        raise CorruptCheckpoint(msg)
+    header, checksum, body = data[: _HEADER.size], data[_HEADER.size : _START], data[_START:]
+    magic, version, length, text = _HEADER.unpack(header)
     if magic != _MAGIC:
         msg = f"not written by raflow: it begins with {bytes(data[:12])!r}"
         raise CorruptCheckpoint(msg)
@@ -79,17 +79,17 @@ def _checked(data: memoryview) -> tuple[memoryview, memoryview]:
     if len(body) != length:
         msg = f"cut short or continued: {len(body)} bytes where its header says {length}"
         raise CorruptCheckpoint(msg)
-    if hashlib.sha256(body).digest() != checksum:
+    if _checksum(header, body) != checksum:
         msg = "its bytes were changed after it was written: the checksum differs"
         raise CorruptCheckpoint(msg)
     return body[:text], body[text:]
 
 
-def _header(data: memoryview) -> tuple[Any, ...]:
-    if len(data) < _HEADER.size:
-        msg = f"cut short: {len(data)} bytes, less than a header" if data else "empty: 0 bytes"
-        raise CorruptCheckpoint(msg)
-    return _HEADER.unpack_from(data)
+def _checksum(*pieces: Any) -> bytes:
+    checksum = hashlib.sha256()
+    for piece in pieces:
+        checksum.update(piece)
+    return checksum.digest()
 
 
 class Encoder:
@@ -186,4 +186,10 @@ class _Decoder:
         if tag not in MAKE:
             msg = f"it holds a value of the unknown kind {tag!r}; a newer raflow may have written it"
             raise CorruptCheckpoint(msg)
-        return MAKE[tag](parts)
+        try:
+            return MAKE[tag](parts)
+        except (ResumeError, RecursionError):
+            raise
+        except Exception as error:
+            msg = f"it holds a {tag} that cannot be read here: {error}; run the program that wrote it"
+            raise ResumeError(msg) from error

@@ -8,9 +8,10 @@ from collections import OrderedDict
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+from raflow.checkpoints.classes import path_of
 from raflow.checkpoints.codec import Encoder
 from raflow.checkpoints.form import Form
-from raflow.checkpoints.forms import PICKLED, form_of, path_of
+from raflow.checkpoints.forms import PICKLED, form_of
 
 
 def digest(value: Any, name: str = "value") -> str:
@@ -49,14 +50,14 @@ class _Digester(Encoder):
         form = form_of(value)
         if form is PICKLED:
             return self._reduced(value)
-        return [form.tag, *self.many(value, form.take(value), form.label)]
+        return self._form(form, value)
 
     def _items(self, value: Any) -> list[Any]:
         return [self.many(value, pair, lambda of, number, key=pair[0]: f"[{key!r}]") for pair in value.items()]
 
     def _reduced(self, value: Any) -> Any:
         """Return what pickle would store: pickles themselves differ with the order of sets."""
-        if isinstance(value, (type, FunctionType, BuiltinFunctionType)) and _is_global(value):
+        if isinstance(value, (type, FunctionType, BuiltinFunctionType)) and path_of(value):
             return ["global", f"{value.__module__}:{value.__qualname__}"]
         try:
             reduced = value.__reduce_ex__(4)
@@ -73,10 +74,6 @@ class _Digester(Encoder):
 
     def _form(self, form: Form, value: Any) -> Any:
         return [form.tag, *self.many(value, form.take(value), form.label)]
-
-
-def _is_global(value: Any) -> bool:
-    return path_of(value) is not None
 
 
 def _name(value: Any) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from raflow.checkpoints.store import MISSING, Checkpoints, join
+from raflow.checkpoints.keys import join
+from raflow.checkpoints.store import MISSING, Checkpoints
 from raflow.errors import Superseded
 
 

@@ -1,20 +1,16 @@
 """The typed forms: how a value of each type is taken apart and made again.
 
 Only exact types have forms: a subclass of a builtin, or an instance with state that its form would
-lose, is pickled. Classes are named by their import path and found again by it.
+lose, is pickled. `classes.py` has the forms of users' classes, `arrays.py` those of columnar data.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import math
 import pickle
-import sys
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
 from fractions import Fraction
 from itertools import chain
 from pathlib import PosixPath, PurePosixPath, PureWindowsPath, WindowsPath
@@ -25,8 +21,8 @@ from zoneinfo import ZoneInfo
 import cloudpickle
 
 from raflow.checkpoints.arrays import COLUMNAR, columnar
+from raflow.checkpoints.classes import CLASSES, classed
 from raflow.checkpoints.form import Form, Make, Raw, TornDown
-from raflow.errors import ResumeError
 
 MAKE: dict[str, Make] = {}
 """What makes a value of its parts, by tag."""
@@ -51,42 +47,6 @@ def form_of(value: Any) -> Form:
     if form is None:
         form = next((found for rule in RULES if (found := rule(value)) is not None), PICKLED)
     return form
-
-
-def path_of(kind: type) -> str | None:
-    """Return the import path of a class; None if the path does not lead to it.
-
-    A worker's `__main__` is not the user's: a class of the user's program is found there by its name
-    when the program reads what the worker wrote.
-    """
-    path = f"{kind.__module__}:{kind.__qualname__}"
-    if "<locals>" in path:
-        return None
-    missing = object()
-    found: Any = sys.modules.get(kind.__module__, missing)
-    for name in kind.__qualname__.split("."):
-        found = getattr(found, name, missing)
-    away = kind.__module__ == "__main__" and found is missing
-    return path if found is kind or away else None
-
-
-def class_at(path: str) -> Any:
-    """Return the class of an import path.
-
-    Raises:
-        ResumeError: It is not there any more.
-    """
-    module, _, names = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for name in names.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
-        msg = (
-            f"it holds a {path.replace(':', '.')}, which is not there any more ({error}); run the program that wrote it"
-        )
-        raise ResumeError(msg) from error
-    return found
 
 
 def text_key(value: Any, number: int) -> str:
@@ -153,112 +113,6 @@ def _zone(value: Any) -> Form | None:
     return Form("zone", lambda zone: [zone.key]) if type(value) is ZoneInfo and value.key else None
 
 
-MAKE["zone"] = lambda parts: ZoneInfo(parts[0])
-
-
-def _enum(value: Any) -> Form | None:
-    if not isinstance(value, Enum) or type(value).__members__.get(value.name) is not value:
-        return None
-    path = path_of(type(value))
-    return Form("enum", lambda member: [path, member.name]) if path else None
-
-
-def _make_enum(parts: list[Any]) -> Any:
-    path, name = parts
-    members = class_at(path).__members__
-    if name not in members:
-        msg = f"it holds {path.replace(':', '.')}.{name}; that member is not there any more"
-        raise ResumeError(msg)
-    return members[name]
-
-
-MAKE["enum"] = _make_enum
-
-
-def _namedtuple(value: Any) -> Form | None:
-    kind = type(value)
-    if not isinstance(value, tuple) or kind.__bases__ != (tuple,) or not hasattr(kind, "_fields"):
-        return None
-    path = None if {"__reduce__", "__reduce_ex__"} & vars(kind).keys() else path_of(kind)
-    return _fielded("namedtuple", path, list(zip(kind._fields, value, strict=True))) if path else None
-
-
-def _make_namedtuple(parts: list[Any]) -> Any:
-    kind = class_at(parts[0])
-    return tuple.__new__(kind, _fields_of(parts, getattr(kind, "_fields", ())).values())
-
-
-MAKE["namedtuple"] = _make_namedtuple
-
-_BUILTINS = (dict, list, tuple, set, frozenset, str, bytes, int, float, BaseException)
-
-
-def _dataclass(value: Any) -> Form | None:
-    kind = type(value)
-    if not dataclasses.is_dataclass(kind) or isinstance(value, _BUILTINS) or _pickles_itself(kind):
-        return None
-    names = [field.name for field in dataclasses.fields(kind)]
-    whole = all(hasattr(value, name) for name in names) and getattr(value, "__dict__", {}).keys() <= set(names)
-    path = path_of(kind) if whole else None
-    return _fielded("dataclass", path, [(name, getattr(value, name)) for name in names]) if path else None
-
-
-def _pickles_itself(kind: type) -> bool:
-    hooks = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__")
-    return any(getattr(kind, hook, None) is not getattr(object, hook, None) for hook in hooks)
-
-
-def _make_dataclass(parts: list[Any]) -> Any:
-    kind = class_at(parts[0])
-    made = object.__new__(kind)
-    for name, part in _fields_of(parts, getattr(kind, "__dataclass_fields__", ())).items():
-        object.__setattr__(made, name, part)
-    return made
-
-
-MAKE["dataclass"] = _make_dataclass
-
-
-def _pydantic(value: Any) -> Form | None:
-    pydantic = sys.modules.get("pydantic")
-    path = path_of(type(value)) if pydantic and isinstance(value, pydantic.BaseModel) else None
-    if path is None:
-        return None
-    state = value.__getstate__()
-    fields = state.pop("__dict__")
-    return _fielded("pydantic", path, [*fields.items(), ("__state__", state)])
-
-
-def _make_pydantic(parts: list[Any]) -> Any:
-    kind = class_at(parts[0])
-    *fields, _, state = parts
-    made = kind.__new__(kind)
-    made.__setstate__({"__dict__": _fields_of(fields, getattr(kind, "model_fields", ())), **state})
-    return made
-
-
-MAKE["pydantic"] = _make_pydantic
-
-
-def _fielded(tag: str, path: str, fields: list[tuple[str, Any]]) -> Form:
-    """Return the form of a value whose parts are the path of its class, then names and values in turn."""
-
-    def label(value: Any, number: int) -> str:
-        return f".{fields[(number - 1) // 2][0]}"
-
-    return Form(tag, lambda value: [path, *chain.from_iterable(fields)], label)
-
-
-def _fields_of(parts: list[Any], now: Iterable[str]) -> dict[str, Any]:
-    fields = dict(zip(parts[1::2], parts[2::2], strict=True))
-    if fields.keys() != set(now):
-        changed = ", ".join(sorted(fields.keys() ^ set(now)))
-        what = parts[0].replace(":", ".")
-        msg = f"it holds a {what} whose fields have changed since: {changed}; start again, or restore them"
-        raise ResumeError(msg)
-    return fields
-
-
 def _pickled(value: Any) -> list[Any]:
     return [Raw(pickled(value))]
 
@@ -286,16 +140,9 @@ def pickled(value: Any) -> bytes:
     return data
 
 
-def _unpickled(parts: list[Any]) -> Any:
-    try:
-        return pickle.loads(parts[0])
-    except Exception as error:
-        msg = f"it holds a pickle that cannot be read here: {error}; run the program that wrote it"
-        raise ResumeError(msg) from error
-
-
 PICKLED = Form("pickle", _pickled)
-MAKE["pickle"] = _unpickled
+"""How everything else is stored."""
 
-RULES: list[Callable[[Any], Form | None]] = [_zone, _enum, _namedtuple, _pydantic, _dataclass, columnar]
-MAKE |= COLUMNAR
+RULES: list[Callable[[Any], Form | None]] = [_zone, classed, columnar]
+MAKE |= {**CLASSES, **COLUMNAR}
+MAKE |= {"zone": lambda parts: ZoneInfo(parts[0]), "pickle": lambda parts: pickle.loads(parts[0])}

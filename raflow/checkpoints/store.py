@@ -1,32 +1,26 @@
-"""Values under keys, at any fsspec URL, in a folder or in memory.
+"""Values under keys, in a folder at any fsspec URL.
 
-Theory. A key is text with "/" between its parts. Each part is escaped so that it holds neither "." nor
-"/": keys stay apart and inside the folder whatever users call their workflows, and the ending of a
-value's file can be no part, so a key may go on below another one. A file holds `[key, value]`: what
-stands under a foreign name is found out, and a part too long for a file name can be a hash.
+Theory. A key is text with "/" between its parts, which `keys.py` makes names of without a ".". So the
+ending of a value's file is never part of a name, and a key may go on below another one. A file holds
+`[key, value]`: what stands under a foreign name is found out, and a part too long for a file name can
+be a hash.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from enum import Enum
 from functools import cached_property
 from typing import Any, Final
 
-import fsspec
-from fsspec.core import url_to_fs
-
 from raflow.checkpoints.codec import decode, encode
-from raflow.checkpoints.form import Raw
-from raflow.checkpoints.forms import is_plain
+from raflow.checkpoints.keys import escaped, is_hashed, unescaped
 from raflow.credentials import redact
 from raflow.errors import (
     ConnectorError,
@@ -41,9 +35,7 @@ from raflow.errors import (
 )
 
 _ENDING = ".checkpoint"
-_LONGEST = 150
-_UNSAFE = re.compile(rb"[^A-Za-z0-9_#=@+,-]")
-_ESCAPE = re.compile(rb"~([0-9A-F]{2})")
+_SECRET = re.compile("secret|token|password")
 _BUCKETS = {"s3", "s3a", "gs", "gcs"}
 _CREATING = threading.Lock()
 
@@ -57,11 +49,6 @@ class _Missing(Enum):
 
 MISSING: Final = _Missing.MISSING
 """What `Checkpoints.read` returns where there is nothing; a stored None is None."""
-
-
-def join(*parts: object) -> str:
-    """Return the key of these parts; a "/" within one does not divide it."""
-    return "/".join(str(part).replace("%", "%25").replace("/", "%2F") for part in parts)
 
 
 class Checkpoints:
@@ -137,7 +124,7 @@ class Checkpoints:
         Raises:
             SourceError: The place cannot be read.
         """
-        folder = "/".join(_escaped(part) for part in prefix.split("/")[:-1])
+        folder = "/".join(escaped(part) for part in prefix.split("/")[:-1])
         found = (self._key(place) for place in self._places(folder))
         return sorted(key for key in found if key is not None and key.startswith(prefix))
 
@@ -153,15 +140,15 @@ class Checkpoints:
                 fs.info(path.partition("/")[0])
 
     def _place(self, key: str) -> str:
-        return "/".join(map(_escaped, key.split("/"))) + _ENDING
+        return "/".join(map(escaped, key.split("/"))) + _ENDING
 
     def _key(self, place: str) -> str | None:
         """Return the key of a file's place; None for a file that is none of ours."""
         if not place.endswith(_ENDING):
             return None
         parts = place.removesuffix(_ENDING).split("/")
-        if not any(part.startswith("~~") for part in parts):
-            return "/".join(map(_unescaped, parts))
+        if not any(is_hashed(part) for part in parts):
+            return "/".join(map(unescaped, parts))
         data = self._get(place, place)
         return None if data is None else str(self._content(place, data)[0])
 
@@ -169,7 +156,7 @@ class Checkpoints:
         try:
             return encode([key, value], "")
         except NotSerializable as error:
-            msg = f"{self._named(key)} cannot be written: the value{str(error).removeprefix('[1]')}"
+            msg = f"{self._named(key)} cannot be written: result{str(error).removeprefix('[1]')}"
             raise NotSerializable(msg) from error.__cause__
 
     def _unpacked(self, key: str, data: bytes) -> Any:
@@ -195,7 +182,10 @@ class Checkpoints:
         return f"checkpoint {key!r} at {self.shown}"
 
     @cached_property
-    def _reached(self) -> tuple[fsspec.AbstractFileSystem, str]:
+    def _reached(self) -> tuple[Any, str]:
+        """The file system and the folder's path in it."""
+        from fsspec.core import url_to_fs
+
         # A kept listing would hide what another process has written since.
         fresh = {"use_listings_cache": False} if self._is_bucket else {}
         try:
@@ -224,7 +214,16 @@ class Checkpoints:
             raise
         except Exception as error:
             msg = f"{what}: {_explained(error)}"
+            for secret in self._secrets:
+                msg = msg.replace(secret, "***")
             raise kind(msg) from error
+
+    @property
+    def _secrets(self) -> list[str]:
+        """What drivers might repeat in their errors."""
+        user, at, _ = self.url.partition("://")[2].partition("/")[0].rpartition("@")
+        named = [value for name, value in self._options.items() if isinstance(value, str) and _SECRET.search(name)]
+        return [one for one in (user + at, *named) if one]
 
     def _get(self, key: str, place: str) -> bytes | None:
         with self._reaching(f"{self._named(key)} cannot be read", SourceError):
@@ -243,7 +242,7 @@ class Checkpoints:
                 fs.pipe_file(f"{root}/{place}", data)
 
     def _create(self, key: str, place: str, data: bytes) -> bool:
-        with self._reaching(f"{self._named(key)} cannot be written", SinkError), _CREATING:
+        with self._reaching(f"{self._named(key)} cannot be written", SinkError), self._one_by_one():
             fs, root = self._reached
             path = f"{root}/{place}"
             if fs.exists(path):
@@ -262,6 +261,10 @@ class Checkpoints:
                 return False
             return True
 
+    def _one_by_one(self) -> AbstractContextManager[Any]:
+        """Disks and buckets choose the first creation by themselves."""
+        return nullcontext() if self._is_local or self._is_bucket else _CREATING
+
     def _delete(self, key: str, place: str) -> bool:
         with self._reaching(f"{self._named(key)} cannot be deleted", SinkError):
             fs, root = self._reached
@@ -278,68 +281,6 @@ class Checkpoints:
             fs.invalidate_cache()
             found = fs.find(f"{root}/{folder}".rstrip("/"))
             return [path.removeprefix(root).lstrip("/") for path in found]
-
-
-class MemoryCheckpoints(Checkpoints):
-    """Values that live as long as this object does; they are copies as well."""
-
-    def __init__(self) -> None:
-        super().__init__("memory")
-        self._data: dict[str, Any] = {}
-
-    def __repr__(self) -> str:
-        return "MemoryCheckpoints()"
-
-    @property
-    def shown(self) -> str:
-        """The place for messages."""
-        return f"the memory of process {os.getpid()}"
-
-    def read(self, key: str) -> Any:
-        """Return the value of a key, or MISSING."""
-        kept = self._data.get(key, MISSING)
-        return decode(kept.data) if type(kept) is Raw else kept
-
-    def write(self, key: str, value: Any) -> None:
-        """Set the value of a key."""
-        self._data[key] = self._kept(key, value)
-
-    def create(self, key: str, value: Any) -> bool:
-        """Set the value of a key that has none; return False if it has one."""
-        kept = Raw(encode(value, self._named(key)))
-        return self._data.setdefault(key, kept) is kept
-
-    def delete(self, key: str) -> bool:
-        """Remove the value of a key; return whether there was one."""
-        return self._data.pop(key, MISSING) is not MISSING
-
-    def keys(self, prefix: str = "") -> list[str]:
-        """Return the keys that begin with a prefix, sorted."""
-        return sorted(key for key in list(self._data) if key.startswith(prefix))
-
-    def check(self) -> None:
-        """Do nothing: memory can be reached."""
-
-    def _kept(self, key: str, value: Any) -> Any:
-        return value if _is_fixed(value) else Raw(encode(value, self._named(key)))
-
-
-def _is_fixed(value: Any) -> bool:
-    """Whether nobody can change a value, so that it need not be copied."""
-    return is_plain(value) or type(value) is datetime or (type(value) is tuple and all(map(_is_fixed, value)))
-
-
-def _escaped(part: str) -> str:
-    """Return a part as a name of ASCII letters, digits and a few signs; other names for other parts."""
-    name = _UNSAFE.sub(lambda found: f"~{found.group()[0]:02X}", part.encode("utf-8", "surrogatepass")).decode()
-    if len(name) > _LONGEST:
-        return f"~~{hashlib.sha256(name.encode()).hexdigest()}"
-    return name or "~"
-
-
-def _unescaped(name: str) -> str:
-    data = _ESCAPE.sub(lambda found: bytes([int(found.group(1), 16)]), name.encode())
-    return "" if name == "~" else data.decode("utf-8", "surrogatepass")
 
 
 def _explained(error: Exception) -> str:
