@@ -4,7 +4,9 @@ RaflowError
 ├─ FlowError                 the description is wrong; raised before anything runs
 │  ├─ InvalidOption          (ValueError) an option's value cannot be used
 │  ├─ InvalidProcessor       (TypeError) a function or class cannot be a processor
-│  ├─ DuplicateName          two processors share a name
+│  ├─ InvalidStep            (TypeError) a function cannot be a step, or not with these predecessors
+│  ├─ UnknownStep            (LookupError) a workflow has no such step
+│  ├─ DuplicateName          two processors or steps share a name
 │  ├─ TargetError            `file.py:name` or `pkg.mod:name` does not lead to a Flow
 │  ├─ MissingExtra           (ImportError) an optional package is not installed
 │  ├─ MissingActionDecorator (TypeError) a step was not decorated with `@action`
@@ -27,7 +29,11 @@ RaflowError
 │  ├─ StepTimedOut           (TimeoutError) an attempt took longer than its timeout
 │  ├─ StepLost               the process or node of a step died
 │  ├─ StepExited             a step called sys.exit
+│  ├─ AppFailed              what a step ran as an app has failed: says what it said last
 │  └─ StepCancelled          it was given up, because another step failed or the run was stopped
+├─ FlowFailed                (RuntimeError) a class workflow failed; `__cause__` is the error of the step
+├─ TaskError                 a task of an inferred workflow has failed; `__cause__` is the original error
+│  └─ TaskTimedout           (TimeoutError) its attempts took longer than the timeout
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
 │  ├─ CorruptCheckpoint      a stored result is cut short, changed or not ours
 │  ├─ InputChangedError      a workflow's input is not that of the run to be resumed
@@ -65,8 +71,16 @@ class InvalidProcessor(FlowError, TypeError):
     """A function or class cannot be a processor."""
 
 
+class InvalidStep(FlowError, TypeError):
+    """A function cannot be a step of a workflow, or not with the predecessors that it was given."""
+
+
+class UnknownStep(FlowError, LookupError):
+    """A workflow has no such step."""
+
+
 class DuplicateName(FlowError):
-    """Two processors of one Flow have the same name."""
+    """Two processors of one Flow, or two steps of one workflow, have the same name."""
 
 
 class TargetError(FlowError):
@@ -157,8 +171,24 @@ class StepExited(StepError):
     """A step called `sys.exit`."""
 
 
+class AppFailed(StepError):
+    """What a step ran as an app has failed."""
+
+
 class StepCancelled(StepError):
     """A step was given up, because another step failed or the run was stopped."""
+
+
+class FlowFailed(RaflowError, RuntimeError):
+    """A class workflow failed: "Flow failed: Step <node id> failed: …". `__cause__` is the step's own error."""
+
+
+class TaskError(RaflowError):
+    """A task of an inferred workflow, or the workflow itself, has failed; `__cause__` is the original error."""
+
+
+class TaskTimedout(TaskError, TimeoutError):
+    """A task of an inferred workflow took longer than its timeout, in its last attempt."""
 
 
 class ResumeError(RaflowError):

@@ -1,8 +1,8 @@
-"""One picture of what a Flow does: nodes, edges and groups. `raflow.render` draws it."""
+"""One picture of what a Flow or workflow does: nodes, edges and groups. `raflow.render` draws it."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Literal, TypeAlias, TypeVar
 
 from raflow.errors import FlowError
+from raflow.metrics import Status
 
 Kind: TypeAlias = Literal["source", "processor", "sink", "step"]
 """What a node stands for; decides its colour and shape."""
@@ -31,6 +32,16 @@ class Node:
     """The second line, e.g. a path or types."""
     group: str | None = None
     """Id of the group that it belongs to."""
+    status: Status | None = None
+    """Where it stands; None: the picture is of a description, not of a run."""
+    summary: str = ""
+    """Said in place of the status, e.g. `98 succeeded, 2 failed`."""
+    duration_s: float | None = None
+    """How long it took, or has taken so far."""
+    attempts: int = 0
+    """Attempts that were begun."""
+    error: str = ""
+    """Why it failed, in one line."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,14 @@ class Graph:
         """The nodes by their ids."""
         return {node.id: node for node in self.nodes}
 
+    @cached_property
+    def leaving(self) -> dict[str, list[Edge]]:
+        """The edges by the ids of the nodes at which they start."""
+        found: dict[str, list[Edge]] = defaultdict(list)
+        for edge in self.edges:
+            found[edge.start].append(edge)
+        return dict(found)
+
     def members(self, group: str | None) -> list[Node]:
         """Return the nodes of one group, or those of none."""
         return [node for node in self.nodes if node.group == group]
@@ -89,8 +108,10 @@ class Graph:
         A node's column is the length of the longest path that leads to it.
         """
         depth = depths([node.id for node in self.nodes], [(edge.start, edge.end) for edge in self.edges])
-        columns = range(max(depth.values(), default=-1) + 1)
-        return tuple(tuple(node for node in self.nodes if depth[node.id] == column) for column in columns)
+        columns: list[list[Node]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+        for node in self.nodes:
+            columns[depth[node.id]].append(node)
+        return tuple(map(tuple, columns))
 
     def owner(self, node: str) -> tuple[str, str]:
         """Return `("group", id)` of a node's group, or `("node", id)` if it has none."""
@@ -102,6 +123,30 @@ class Graph:
         pairs = [(self.owner(edge.start), self.owner(edge.end)) for edge in self.edges]
         owners = dict.fromkeys(self.owner(node.id) for node in self.nodes)
         return depths(owners, [(start, end) for start, end in pairs if start != end])
+
+    def to_text(self) -> str:
+        """Return it as trees for a terminal."""
+        return self._drawn("text")
+
+    def to_mermaid(self) -> str:
+        """Return it as a Mermaid flowchart, for Markdown pages."""
+        return self._drawn("mermaid")
+
+    def to_dot(self) -> str:
+        """Return it in Graphviz' language; the program itself is not needed."""
+        return self._drawn("dot")
+
+    def to_svg(self) -> str:
+        """Return it as an SVG document, made without a browser or another program."""
+        return self._drawn("svg")
+
+    def _repr_html_(self) -> str:
+        return self._drawn("svg")
+
+    def _drawn(self, form: Literal["text", "mermaid", "dot", "svg"]) -> str:
+        from raflow.render import render
+
+        return render(self, form)
 
 
 def depths(items: Collection[Key], edges: Iterable[tuple[Key, Key]]) -> dict[Key, int]:
@@ -132,7 +177,8 @@ def _check_unique(what: str, ids: list[str]) -> None:
 
 
 def _check_known(what: str, kind: str, known: list[str], wanted: Iterable[str]) -> None:
-    missing = [name for name in wanted if name not in known]
+    there = set(known)
+    missing = [name for name in wanted if name not in there]
     if missing:
         msg = f"{what} of the graph names the {kind} {missing[0]!r}, which it does not have; it has {known}"
         raise FlowError(msg)

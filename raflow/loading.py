@@ -55,6 +55,23 @@ def load(target: str) -> Target:
     return Target(flow, module, folder, target)
 
 
+def named(target: str) -> Any:
+    """Import the module that a target names and return what the name leads to, whatever it is.
+
+    Args:
+        target: `file.py:name` or `pkg.mod:name`; the name may be dotted.
+
+    Raises:
+        TargetError: The target leads nowhere, or its module cannot be imported.
+    """
+    place, name = _parts(target)
+    if not name:
+        msg = f"the target {target!r} has no name; write file.py:name or pkg.mod:name"
+        raise TargetError(msg)
+    module = _import_file(Path(place)) if _is_path(place) else _import_module(place)
+    return _member(module, name, target)
+
+
 def _parts(target: str) -> tuple[str, str]:
     """Return the file or module, and the name after the colon, if any."""
     place, colon, name = target.rpartition(":")
@@ -216,16 +233,21 @@ def _named(module: ModuleType, name: str, target: str) -> Flow:
     """Return what a dotted name leads to; a function without parameters is called."""
     from raflow.flow import Flow
 
-    value: Any = module
-    for part in name.split("."):
-        if not hasattr(value, part):
-            raise TargetError(_unknown(module, value, part, target))
-        value = getattr(value, part)
+    value = _member(module, name, target)
     if inspect.isroutine(value):
         value = _made(value, name, target)
     if not isinstance(value, Flow):
         msg = f"{target}: {name} is of type {type(value).__name__}, not Flow{_flow_names(module)}"
         raise TargetError(msg)
+    return value
+
+
+def _member(module: ModuleType, name: str, target: str) -> Any:
+    value: Any = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            raise TargetError(_unknown(module, value, part, target))
+        value = getattr(value, part)
     return value
 
 

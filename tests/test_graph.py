@@ -4,6 +4,7 @@ import pytest
 
 from raflow.errors import FlowError
 from raflow.graph import Edge, Graph, Group, Node
+from raflow.render import render
 
 
 def steps(*names: str) -> tuple[Node, ...]:
@@ -56,3 +57,15 @@ def test_a_stage_that_waits_for_itself_through_another_node_is_refused() -> None
     nodes = (Node("a", "a", "step", group="p"), *steps("b"), Node("c", "c", "step", group="p"))
     with pytest.raises(FlowError, match="cycle: "):
         Graph("g", nodes, edges("ab", "bc"), (Group("p", "stage p"),))
+
+
+def test_a_graph_draws_itself_in_every_format_and_is_a_picture_in_a_notebook() -> None:
+    graph = Graph("g", steps(*"ab"), edges("ab"))
+    drawn = [graph.to_text(), graph.to_mermaid(), graph.to_dot(), graph.to_svg()]
+    assert drawn == [render(graph, form) for form in ("text", "mermaid", "dot", "svg")]
+    assert graph._repr_html_() == graph.to_svg()
+
+
+def test_the_edges_that_leave_a_node_are_in_the_order_of_the_graph() -> None:
+    graph = Graph("g", steps(*"abc"), edges("ac", "ab", "bc"))
+    assert graph.leaving == {"a": [Edge("a", "c"), Edge("a", "b")], "b": [Edge("b", "c")]}

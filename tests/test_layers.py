@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"raflow"},  # the lazy names and the version
-    {"errors", "units", "graph"},
-    {"credentials", "metrics", "schema", "batch"},
+    {"errors", "units", "metrics"},
+    {"credentials", "graph", "schema", "batch"},
     {"sources", "sinks"},
     {"options", "convert"},
     {"processors", "render"},
@@ -34,6 +34,7 @@ LAYERS = [
 LATE = {
     ("flow", "launch"): "running needs every layer above the description",
     ("flow", "plan"): "a plan is made of Flows",
+    ("graph", "render"): "only a graph that is looked at is drawn",
     ("plan", "render"): "only a plan that is looked at is drawn",
     ("render", "render.dot"): "only the format that is asked for",
     ("render", "render.mermaid"): "only the format that is asked for",
@@ -47,8 +48,13 @@ LATE = {
     ("loading", "flow"): "its errors come sooner than Flow's imports",
     ("cli", "launch"): "--version and --help come at once",
     ("cli", "loading"): "--version and --help come at once",
-    ("cli", "observe.summary"): "--version and --help come at once",
+    ("cli.outcome", "observe.summary"): "--version and --help come at once",
+    ("cli.start", "launch"): "--version and --help come at once",
+    ("cli.start", "providers"): "--version and --help come at once",
+    ("cli.start", "workflows.chain"): "--version and --help come at once",
+    ("cli.start", "workflows.chain.importing"): "--version and --help come at once",
     ("cli", "render"): "--version and --help come at once",
+    ("workflows.spec.client", "loading"): "only an app that is a target needs it",
 }
 """The imports within functions, and why each is not at the top of its module."""
 

@@ -45,7 +45,9 @@ def test_it_keeps_the_contract_of_storages(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[1, 2, 3], (1, (2,)), {1, 2}, None, b"x", {1: "a"}, [], "", 0, [Context(1, "sub")]], ids=repr
+    "value",
+    [[1, 2, 3], (1, (2,)), {1, 2}, None, b"x", {1: "a"}, [], "", 0, [Context(1, "sub")]],
+    ids=lambda value: repr(value)[:20],
 )
 def test_values_come_back_as_they_were(make: Make, value: Any) -> None:
     storage = make()

@@ -8,6 +8,7 @@ import pytest
 
 from raflow.errors import InvalidOption
 from raflow.graph import Edge, Graph, Group, Node
+from raflow.metrics import Status
 from raflow.render import FORMATS, Format, render
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -72,7 +73,21 @@ def dense() -> Graph:
     return Graph("dense", nodes, edges, tuple(Group(f"g{c}", f"group {c}") for c in range(4)))
 
 
-GRAPHS = [fused(), staged(), diamond(), dense(), Graph("empty", ()), Graph("one", (node("a", "a", "step"),))]
+def run() -> Graph:
+    """Return a node of each status, with long and strange errors."""
+    error = "ValueError: item 17 <of> many & " + LONG * 3
+    nodes = tuple(
+        Node(status.value, f"step {status.value}", "step", "reads a table" * (n % 3), None, status, "", n / 3, n, error)
+        for n, status in enumerate(Status)
+    )
+    many = Node(
+        "m", "double × 5000", "step", "", None, Status.FAILED, "4998 succeeded, 2 failed", 75.0, 0, "E: " + LONG
+    )
+    edges = tuple(Edge(start.id, end.id) for start, end in combinations((*nodes, many), 2) if len(start.id) % 3)
+    return Graph("run", (*nodes, many), edges)
+
+
+GRAPHS = [fused(), staged(), diamond(), dense(), run(), Graph("empty", ()), Graph("one", (node("a", "a", "step"),))]
 every_graph = pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.name)
 
 

@@ -66,6 +66,8 @@ class Child:
             done = _attempt(task, inputs)
             known.keep(task, done)
             self._send(Ended(number, task.id, done))
+            if done.failure:  # the driver decides whether the others still begin
+                self._left(work.close())
         self._send(Over(number))
 
     def _left(self, tasks: tuple[str, ...]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from raflow.graph import Edge, Graph, Node
-from raflow.render.colours import COLOURS
+from raflow.render.colours import colours
+from raflow.render.state import lines
 
 
 def draw(graph: Graph) -> str:
@@ -22,8 +23,8 @@ def draw(graph: Graph) -> str:
 
 
 def _node(node: Node) -> str:
-    fill, line, text = COLOURS[node.kind]
-    label = f"{node.label}\n{node.detail}" if node.detail else node.label
+    fill, line, text = colours(node)
+    label = "\n".join([node.label, *lines(node)])
     return f'{_quoted(node.id)} [label={_quoted(label)} fillcolor="{fill}" color="{line}" fontcolor="{text}"]'
 
 

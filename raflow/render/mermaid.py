@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from raflow.graph import Edge, Graph, Kind, Node
-from raflow.render.colours import COLOURS
+from raflow.graph import Edge, Graph, Node
+from raflow.render.colours import colours
+from raflow.render.state import lines
 
 _SHAPES = {"source": ("[(", ")]"), "processor": ("[", "]"), "sink": ("[(", ")]"), "step": ("([", "])")}
 
@@ -13,26 +14,30 @@ _SHAPES = {"source": ("[(", ")]"), "processor": ("[", "]"), "sink": ("[(", ")]")
 def draw(graph: Graph) -> str:
     """Return the text of a left-to-right flowchart."""
     keys = {node.id: f"n{number}" for number, node in enumerate(graph.nodes)}
-    lines = ["---", f"title: {json.dumps(graph.name)}", "---", "flowchart LR"]
+    text = ["---", f"title: {json.dumps(graph.name)}", "---", "flowchart LR"]
     for number, group in enumerate(graph.groups):
-        lines.append(f"  subgraph g{number}[{_quoted(group.label)}]")
-        lines += [f"    {_node(keys[node.id], node)}" for node in graph.members(group.id)]
-        lines.append("  end")
-    lines += [f"  {_node(keys[node.id], node)}" for node in graph.members(None)]
-    lines += [f"  {keys[edge.start]} -->{_label(edge)} {keys[edge.end]}" for edge in graph.edges]
-    lines += [f"  {_class(kind)}" for kind in sorted({node.kind for node in graph.nodes})]
-    return "\n".join(lines) + "\n"
+        text.append(f"  subgraph g{number}[{_quoted(group.label)}]")
+        text += [f"    {_node(keys[node.id], node)}" for node in graph.members(group.id)]
+        text.append("  end")
+    text += [f"  {_node(keys[node.id], node)}" for node in graph.members(None)]
+    text += [f"  {keys[edge.start]} -->{_label(edge)} {keys[edge.end]}" for edge in graph.edges]
+    text += sorted({f"  {_class(node)}" for node in graph.nodes})
+    return "\n".join(text) + "\n"
 
 
 def _node(key: str, node: Node) -> str:
     left, right = _SHAPES[node.kind]
-    detail = f"<br/><small>{_escaped(node.detail)}</small>" if node.detail else ""
-    return f'{key}{left}"{_escaped(node.label)}{detail}"{right}:::{node.kind}'
+    below = "".join(f"<br/><small>{_escaped(line)}</small>" for line in lines(node))
+    return f'{key}{left}"{_escaped(node.label)}{below}"{right}:::{_look(node)}'
 
 
-def _class(kind: Kind) -> str:
-    fill, line, text = COLOURS[kind]
-    return f"classDef {kind} fill:{fill},stroke:{line},color:{text}"
+def _look(node: Node) -> str:
+    return node.kind if node.status is None else node.status.value
+
+
+def _class(node: Node) -> str:
+    fill, line, text = colours(node)
+    return f"classDef {_look(node)} fill:{fill},stroke:{line},color:{text}"
 
 
 def _label(edge: Edge) -> str:

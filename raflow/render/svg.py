@@ -15,9 +15,11 @@ from itertools import pairwise
 from rich.cells import cell_len
 
 from raflow.graph import Edge, Graph, Group, Node
-from raflow.render.colours import COLOURS
+from raflow.metrics import Status
+from raflow.render.colours import ERROR, colours
 from raflow.render.columns import Point, Rect, Size
 from raflow.render.layout import lay_out
+from raflow.render.state import words
 from raflow.units import shortened
 
 SANS = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', Helvetica, Arial, sans-serif"
@@ -26,6 +28,7 @@ LABEL, DETAIL, SMALL = 8.6, 6.7, 7.2
 """Width of a character in a box's label and detail, and in other texts; generous, for fonts differ."""
 LABEL_CHARS, DETAIL_CHARS, TITLE_CHARS, EDGE_CHARS = 30, 36, 60, 24
 """The longest texts; longer ones are shortened in the middle and whole in the tooltip."""
+_NO_BREAK = "\xa0"
 MARGIN, HEADER, GAP, ICON = 24, 34, 56, 34
 
 _ICONS = {
@@ -34,6 +37,19 @@ _ICONS = {
     "sink": "M-7 3v4h14v-4M0-8v10M-4-2l4 4l4-4",
     "step": "M-5-7l11 7l-11 7z",
 }
+
+_STATUS_ICONS = {
+    Status.PENDING: "M7 0a7 7 0 1 1-14 0a7 7 0 1 1 14 0",
+    Status.RUNNING: "M-5-7l11 7l-11 7z",
+    Status.RETRYING: "M6 2a6.5 6.5 0 1 1-1.5-6.5M5-8.5v4.5h-4.5",
+    Status.SUCCEEDED: "M-7 0l5 5.5l9-11",
+    Status.FAILED: "M-6-6l12 12M6-6l-12 12",
+    Status.SKIPPED: "M-7-6l6 6l-6 6M1-6l6 6l-6 6",
+    Status.CANCELLED: "M7 0a7 7 0 1 1-14 0a7 7 0 1 1 14 0M-5 5l10-10",
+    Status.TIMED_OUT: "M7 0a7 7 0 1 1-14 0a7 7 0 1 1 14 0M0-4v4l3 2",
+}
+_DASHED = {Status.PENDING, Status.SKIPPED, Status.CANCELLED}
+"""What has not run."""
 
 
 def draw(graph: Graph) -> str:
@@ -61,20 +77,31 @@ def draw(graph: Graph) -> str:
     return "\n".join([*parts, "</g>", "</svg>"]) + "\n"
 
 
-def _details(node: Node) -> list[str]:
-    """Return the second and third line of a box."""
-    lines = textwrap.wrap(node.detail, DETAIL_CHARS, break_long_words=False, break_on_hyphens=False)
+def _lines(node: Node) -> list[tuple[str, str]]:
+    """Return the lines of a box below its label, each with its colour: at most two of a text."""
+    texts = [(node.detail, "#475569"), (_whole(words(node)), colours(node)[2]), (node.error, ERROR)]
+    return [(line, colour) for text, colour in texts for line in _wrapped(text)]
+
+
+def _whole(state: str) -> str:
+    """Return a state in which a line may end only within its first part and between parts."""
+    first, *others = state.split(" · ")
+    return " · ".join([first, *(part.replace(" ", _NO_BREAK) for part in others)])
+
+
+def _wrapped(text: str) -> list[str]:
+    lines = textwrap.wrap(text, DETAIL_CHARS, break_long_words=False, break_on_hyphens=False)
     lines = [*lines[:1], " ".join(lines[1:])] if lines[1:] else lines
-    return [shortened(line, DETAIL_CHARS) for line in lines]
+    return [shortened(line, DETAIL_CHARS).replace(_NO_BREAK, " ") for line in lines]
 
 
 def _size(node: Node) -> Size:
-    details = _details(node)
+    lines = _lines(node)
     widths = [
         LABEL * cell_len(shortened(node.label, LABEL_CHARS)),
-        *(DETAIL * cell_len(line) for line in details),
+        *(DETAIL * cell_len(line) for line, _ in lines),
     ]
-    return max(130.0, ICON + max(widths) + 16), 40.0 + 15 * len(details) + (2 if details else 0)
+    return max(130.0, ICON + max(widths) + 16), 40.0 + 15 * len(lines) + (2 if lines else 0)
 
 
 def _frame(group: Group, rect: Rect) -> str:
@@ -87,18 +114,20 @@ def _frame(group: Group, rect: Rect) -> str:
 
 
 def _box(node: Node, rect: Rect) -> str:
-    fill, line, text = COLOURS[node.kind]
-    details = _details(node)
-    x, y = rect.x + ICON, rect.y + (25 if not details else 22)
+    fill, line, text = colours(node)
+    icon = _ICONS[node.kind] if node.status is None else _STATUS_ICONS[node.status]
+    dash = ' stroke-dasharray="5 3"' if node.status in _DASHED else ""
+    lines = _lines(node)
+    x, y = rect.x + ICON, rect.y + (25 if not lines else 22)
     parts = [
-        f'<rect {_at(rect)} rx="9" fill="{fill}" stroke="{line}" stroke-width="1.25"/>',
-        f'<path transform="translate({_n(rect.x + 18)} {_n(y - 5)})" d="{_ICONS[node.kind]}" fill="none" '
+        f'<rect {_at(rect)} rx="9" fill="{fill}" stroke="{line}" stroke-width="1.25"{dash}/>',
+        f'<path transform="translate({_n(rect.x + 18)} {_n(y - 5)})" d="{icon}" fill="none" '
         f'stroke="{line}" stroke-width="1.6" stroke-linecap="round" stroke-linejoin="round"/>',
         _text(shortened(node.label, LABEL_CHARS), x, y, "", f'font-size="14" font-weight="600" fill="{text}"'),
     ]
-    look = f'font-size="11" font-family="{_escaped(MONO)}" fill="#475569"'
-    parts += [_text(detail, x, y + 4 + 15 * row, "", look) for row, detail in enumerate(details, 1)]
-    tooltip = f"{node.label}\n{node.detail}" if node.detail else node.label
+    look = f'font-size="11" font-family="{_escaped(MONO)}"'
+    parts += [_text(one, x, y + 4 + 15 * row, "", f'{look} fill="{own}"') for row, (one, own) in enumerate(lines, 1)]
+    tooltip = "\n".join(filter(None, [node.label, node.detail, words(node), node.error]))
     return f"<g><title>{_escaped(tooltip)}</title>{''.join(parts)}</g>"
 
 

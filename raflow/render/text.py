@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from raflow.graph import Edge, Graph, Node
+from raflow.render.state import lines
 
 _SIGNS = {"source": "○", "processor": "●", "sink": "◆", "step": "●"}
+
+DEEPEST = 100
+"""Columns of indentation; what lies deeper begins at the left again, behind `⋯`."""
 
 
 def draw(graph: Graph) -> str:
@@ -38,12 +42,13 @@ def _rows(graph: Graph, group: str | None, roots: list[Node]) -> Iterator[tuple[
             yield head, "above" if node.group == group else _place(graph, node)
             continue
         drawn.add(node.id)
-        yield head, node.detail
+        yield head, " · ".join(lines(node))
         waiting += reversed(_children(graph, node, indent))
 
 
 def _children(graph: Graph, node: Node, indent: str) -> list[tuple[Node, str, str]]:
-    edges = [edge for edge in graph.edges if edge.start == node.id]
+    edges = graph.leaving.get(node.id, [])
+    indent = indent if len(indent) < DEEPEST else "⋯ "
     return [
         (
             graph.by_id[edge.end],

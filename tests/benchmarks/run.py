@@ -81,6 +81,7 @@ def main() -> None:
         _python("-m", "tests.benchmarks.generate", str(data), str(options.rows))
         rows = [row for workload in CONTENDERS for row in _lines(workload, data, options.rounds)]
         rows += _small(data)
+    rows += [tuple(row) for row in json.loads(_python("-m", "tests.benchmarks.steps").splitlines()[-1])]
     if _code() != code:
         msg = "raflow's code changed while it was measured: the figures are not of one version; run again"
         raise Invalid(msg)
@@ -281,8 +282,8 @@ def _machine() -> str:
 
 
 def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("raflow", "ray", "pyarrow", "daft", "polars"))
-    return f"Python {platform.python_version()}, {packages}"
+    packages = ("raflow", "ray", "pyarrow", "daft", "polars", "dotflow")
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 
 if __name__ == "__main__":

@@ -298,6 +298,8 @@ class _Bench:
                 done = _attempt(task, inputs)
             self._known.keep(task, done)
             self._news.put((task.id, done))
+            for left in self._slice.close() if done.failure else ():  # the driver decides whether they still begin
+                self._news.put(left)
         self._news.put(None)
 
     @contextlib.contextmanager

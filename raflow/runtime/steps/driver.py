@@ -268,8 +268,9 @@ class StepDriver:
         if len(after) != 1 or step.expands or step in self._alone:
             return None
         other = after[0]
-        fits = self._open.get(other) == 1 and not other.host and other not in self._alone and self._key(other)[1] == self._key(step)[1]
-        return other if fits else None
+        waits_for_it_alone = self._open.get(other) == 1 and other not in self._alone
+        same_worker = not other.host and self._key(other)[1] == self._key(step)[1]
+        return other if waits_for_it_alone and same_worker else None
 
     def _call(self, key: _Key, waiting: _Queue, steps: list[Step]) -> None:
         found = {step.id: (step, task) for step in self._followed(steps, waiting.share) if (task := self._task(step))}

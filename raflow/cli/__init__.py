@@ -11,10 +11,9 @@ import click
 from rich.console import Console
 
 from raflow import __version__
-from raflow.errors import FlowError, RaflowError
+from raflow.cli.outcome import INTERRUPTED, errors
+from raflow.cli.start import start
 from raflow.metrics import Status
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,7 +66,7 @@ def run(
     from raflow.loading import load
 
     console = Console(stderr=True, quiet=quiet)
-    with _errors():
+    with errors():
         loaded = load(target)
         log_to_terminal(loaded.flow.options.log_level, logging.getLogger())  # the process is ours, and so are its logs
         folder = working_dir or (str(loaded.folder) if loaded.folder else None)
@@ -108,12 +107,15 @@ def graph(target: str, form: Any, output: Path | None) -> None:
     from raflow.loading import load
     from raflow.render import render
 
-    with _errors():
+    with errors():
         text = render(load(target).flow.plan().graph(), form)
     if output:
         output.write_text(text, encoding="utf-8")
     else:
         click.echo(text, nl=False)
+
+
+main.add_command(start)
 
 
 def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -137,22 +139,6 @@ def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
             value = text
         found.setdefault(processor, {})[option] = value
     return found
-
-
-class _errors:
-    """Prints an error as the user should see it and exits with its code."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, RaflowError):
-            from raflow.observe.summary import failure, show
-
-            show(Console(stderr=True), failure(error))
-            sys.exit(USAGE if isinstance(error, FlowError) else FAILED)
-        if isinstance(error, KeyboardInterrupt):
-            sys.exit(INTERRUPTED)
 
 
 def _print_preview(rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,126 @@
+"""The default client of app steps: runs targets in this process, and commands as its children."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import subprocess
+import threading
+from collections.abc import Iterable
+from contextvars import copy_context
+from typing import Any
+
+from raflow.errors import InvalidOption
+from raflow.flow import Flow
+from raflow.workflows.spec.apps import AppResult, AppRun
+from raflow.workflows.spec.logs import log
+
+_LAST_LINES = 20
+_children: dict[str, subprocess.Popen[str]] = {}
+"""Commands that run, by run id."""
+
+
+class LocalClient:
+    """Runs apps here; nothing needs a network or a key."""
+
+    def run(self, run: AppRun) -> AppResult:
+        """Run an app; see `app` for what it gets.
+
+        Raises:
+            TargetError: The target leads nowhere.
+            InvalidOption: The target cannot be run.
+            Exception: What a function or flow raised.
+        """
+        from raflow.loading import named
+
+        if isinstance(run.app_id, str):
+            return AppResult(_called(named(run.app_id), run), run.run_id)
+        return _command(run.app_id, run)
+
+    def cancel(self, run_id: str) -> None:
+        """Kill a run's command."""
+        child = _children.get(run_id)
+        if child:
+            child.kill()
+
+
+# -- targets ------------------------------------------------------------------------------------------
+
+
+def _called(target: Any, run: AppRun) -> Any:
+    if hasattr(target, "run_as_app"):
+        flow = target(target.__name__, run.input) if isinstance(target, type) else target
+        return flow.run_as_app(run.input, run.options)
+    if isinstance(target, Flow):
+        done = target.run()
+        return {"run_id": done.id, "status": done.status().value, "outputs": list(done.stats().outputs)}
+    if hasattr(target, "run"):
+        return target.run(run.input)
+    if callable(target):
+        return target(run.input, **run.options)
+    msg = f"the app {run.app_id} is of type {type(target).__name__}; it can be a flow or a function of the input"
+    raise InvalidOption(msg)
+
+
+# -- commands -----------------------------------------------------------------------------------------
+
+
+def _command(words: list[str], run: AppRun) -> AppResult:
+    given = json.dumps(run.input)
+    command = [*words, *(word for name, value in run.options.items() for word in (f"--{name}", value))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        _children[run.run_id] = child
+        try:
+            return _talk(child, given, run)
+        finally:
+            child.kill()
+            del _children[run.run_id]
+
+
+def _talk(child: subprocess.Popen[str], given: str, run: AppRun) -> AppResult:
+    """Give a command its input while its outputs are read, each on a thread of its own."""
+    assert child.stdin
+    assert child.stdout
+    assert child.stderr
+    out: list[str] = []
+    said: list[str] = []
+    readers = [
+        threading.Thread(target=out.extend, args=(child.stdout,), daemon=True),
+        threading.Thread(target=copy_context().run, args=(_relay, child.stderr, said, run.emit_live_logs), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        child.stdin.write(given)
+        child.stdin.close()
+    except BrokenPipeError:
+        pass
+    child.wait(run.timeout or None)
+    for reader in readers:
+        reader.join()
+    return _result("".join(out), "".join(said), child.returncode, run.run_id)
+
+
+def _relay(lines: Iterable[str], said: list[str], aloud: bool) -> None:
+    for line in lines:
+        said.append(line)
+        if aloud:
+            log(line.rstrip("\n"))
+
+
+def _result(out: str, said: str, code: int, run_id: str) -> AppResult:
+    if code:
+        last = "\n".join(said.splitlines()[-_LAST_LINES:])
+        return AppResult(None, run_id, f"it ended with exit code {code}: {last}", said)
+    try:
+        return AppResult(json.loads(out) if out.strip() else None, run_id, None, said)
+    except json.JSONDecodeError as error:
+        return AppResult(None, run_id, f"its stdout is not JSON ({error}): {out[:200]!r}", said)
+
+
+@atexit.register
+def _end_children() -> None:
+    for child in list(_children.values()):
+        child.kill()
