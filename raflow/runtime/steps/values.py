@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import cloudpickle
 
-from raflow.errors import NotSerializable
+from raflow.errors import NotSerializable, TaskError
 
 INLINE_BYTES = 100_000
 """Values up to this size travel with the message that tells of them; larger ones stay in the engine's store."""
@@ -65,12 +65,15 @@ def pack(value: Any, what: str) -> Packed:
 
     Raises:
         NotSerializable: It cannot travel.
+        TaskError: A lazy result in it has failed.
     """
     if type(value) in _ATOMS and (type(value) not in (str, bytes) or len(value) < INLINE_BYTES):
         return Packed(b"", atom=value)
     buffers: list[Any] = []
     try:
         data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    except TaskError:
+        raise  # a lazy result within the value has failed, which says more
     except Exception as error:
         deep = "recursion" in str(error).lower()
         why = "it is nested too deeply" if deep else f"{type(value).__name__} {shown(value)}: {error}"

@@ -12,7 +12,6 @@ from typing import Any
 from raflow import engines
 from raflow.errors import FlowError, InvalidOption
 from raflow.options import StepOptions
-from raflow.runtime.failure import restore
 from raflow.runtime.steps.values import pack, replace, unpack
 from raflow.runtime.steps.worker import Workers
 from raflow.workflows.inferred.calls import Call, as_task_error

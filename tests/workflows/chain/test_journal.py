@@ -283,7 +283,9 @@ def test_types_survive_a_new_process_that_was_killed(tmp_path: Path) -> None:
     def run(how: str) -> list[str]:
         command = [sys.executable, "killed.py", how]
         environment = {"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": ""}
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env=environment)
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False, env=environment
+        )
         assert not done.stderr, done.stderr
         return done.stdout.split()
 

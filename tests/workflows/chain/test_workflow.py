@@ -188,7 +188,7 @@ def test_every_change_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     @action(retry=2, retry_delay=0)
     def twice() -> None:
         if next(flaky, None):
-            raise ValueError("first")  # noqa: EM101
+            raise ValueError("first")
 
     workflow.task.add([twice, fail])
     workflow.start()
