@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from raflow.errors import NotSerializable
@@ -61,6 +62,14 @@ def picture(steps: Iterable[Step], name: str = "steps") -> Graph:
         owner |= {step.id: row[0].id if many else step.id for step in row}
     arrows = dict.fromkeys((owner[start], owner[end]) for start, end in edges)
     return Graph(name, tuple(nodes), tuple(Edge(*arrow) for arrow in arrows))
+
+
+def outcome(node: Node, steps: Sequence[Step]) -> Node:
+    """Return a node that stands for some steps, with what has become of them so far."""
+    if not steps:
+        return node
+    told = _one(steps[0], now(), is_only=True) if len(steps) == 1 else _many(steps, now())
+    return replace(told, id=node.id, label=node.label, detail=node.detail, group=node.group)
 
 
 def _edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
