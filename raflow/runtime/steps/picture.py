@@ -63,6 +63,11 @@ def picture(steps: Iterable[Step], name: str = "steps") -> Graph:
     return Graph(name, tuple(nodes), tuple(Edge(*arrow) for arrow in arrows))
 
 
+def together(steps: Sequence[Step]) -> Node:
+    """Return steps of one name as one node with what has become of them so far."""
+    return _one(steps[0], now(), is_only=True) if len(steps) == 1 else _many(steps, now())
+
+
 def _edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
     known = set(steps)
     return [(need.id, step.id) for step in steps for need in dict.fromkeys(_needs(step)) if need in known]

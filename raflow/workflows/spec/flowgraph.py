@@ -7,13 +7,16 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raflow.errors import DuplicateName, InvalidStep, UnknownStep
 from raflow.graph import Edge, Graph, Node, depths
-from raflow.render import render
+from raflow.metrics import Status
+from raflow.runtime.steps.picture import together
 from raflow.workflows.spec.decorators import Step, definition_of, unwrapped
 from raflow.workflows.spec.nodes import STATUS_SKIPPED, FlowNode
+from raflow.workflows.updates import FlowUpdateDTO, flow_update
 
 if TYPE_CHECKING:
     from raflow.workflows.spec.flowspec import FlowSpec
@@ -229,19 +232,52 @@ class FlowGraph:
         raise UnknownStep(self._unknown(function))
 
     def to_graph(self) -> Graph:
-        """Return the picture's nodes and edges."""
-        nodes = [Node(step.id, step.id, "step", _detail(step.definition)) for step in self.steps]
+        """Return the picture's nodes and edges; once the flow has run, with what has become of each step."""
+        nodes = [self._node(step) for step in self.steps]
         edges = [Edge(a.id, b.id, _label(a.definition, b.definition)) for b in self.steps for a in b.predecessors]
         return Graph(self.flow_spec.name, tuple(nodes), tuple(dict.fromkeys(edges)))
 
     def to_mermaid(self) -> str:
         """Return the text of a Mermaid flowchart."""
-        return render(self.to_graph(), "mermaid")
+        return self.to_graph().to_mermaid()
+
+    def to_dot(self) -> str:
+        """Return the text of a Graphviz graph."""
+        return self.to_graph().to_dot()
+
+    def to_svg(self) -> str:
+        """Return the text of an SVG picture."""
+        return self.to_graph().to_svg()
+
+    def _repr_html_(self) -> str:
+        return self.to_svg()
 
     def mermaid_url(self) -> str:
         """Return an address that shows the flowchart; nothing is sent there."""
         text = base64.urlsafe_b64encode(self.to_mermaid().encode()).decode()
         return f"https://mermaid.ink/svg/{text}"
+
+    def state(self) -> FlowUpdateDTO:
+        """Return steps and nodes as an uplink sends them."""
+        steps = [
+            {
+                "id": step.id,
+                "predecessors": [before.id for before in step.predecessors],
+                "docs": step.docstring,
+                "app_id": step.definition.app.title if step.definition.app else None,
+            }
+            for step in self.steps
+        ]
+        return flow_update(steps, [node.state() for step in self.steps for node in list(step.nodes)])
+
+    def _node(self, step: FlowStep) -> Node:
+        detail = _detail(step.definition)
+        if step.nodes:
+            drawn = together([node.call for node in list(step.nodes)])
+            return replace(drawn, id=step.id, detail=detail)
+        has_run = any(each.nodes for each in self.steps)
+        status = (Status.SUCCEEDED if step.done else Status.PENDING) if has_run else None
+        return Node(step.id, step.id, "step", detail, status=status)
 
     def _connect(self, step: FlowStep) -> None:
         for function in step.definition.predecessors:
@@ -286,6 +322,6 @@ def _label(before: Step, after: Step) -> str:
 
 def _detail(definition: Step) -> str:
     said = ["optional"] * bool(definition.condition)
-    said += [f"× {definition.repetitions}"] if definition.is_repeat() else []
+    said += [f"repeat {definition.repetitions}"] if definition.is_repeat() else []
     said += [f"app {definition.app.title}"] if definition.app else []
     return ", ".join(said)

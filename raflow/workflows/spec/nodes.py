@@ -98,5 +98,15 @@ class FlowNode:
         """The nodes whose results it gets."""
         return self._predecessors()
 
+    def state(self) -> dict[str, Any]:
+        """Return what an uplink tells of it."""
+        return {
+            "id": self.id,
+            "parent_id": self.parent.id,
+            "predecessor_ids": [node.id for node in self.predecessors],
+            "status": self.status,
+            "run_id": self.run_id,
+        }
+
     def __repr__(self) -> str:
         return f"FlowNode({self.id}, {self.status})"

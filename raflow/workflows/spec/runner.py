@@ -21,6 +21,7 @@ from raflow.errors import FlowFailed, InvalidOption
 from raflow.metrics import Status
 from raflow.runtime.failure import Failure, explain, restore
 from raflow.runtime.steps.driver import StepDriver
+from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Part
 from raflow.runtime.steps.step import Step as Call
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, pack, unpack
@@ -29,6 +30,7 @@ from raflow.workflows.spec.apps import AppBody
 from raflow.workflows.spec.body import Body, Self
 from raflow.workflows.spec.flowgraph import FlowGraph, FlowStep, wants_results
 from raflow.workflows.spec.nodes import FlowNode
+from raflow.workflows.uplink import UplinkClient
 
 if TYPE_CHECKING:
     from raflow.workflows.spec.flowspec import Configuration, FlowSpec
@@ -43,14 +45,16 @@ class Runner:
         spec: The flow.
         graph: Its steps.
         config: How to run.
-        uplink: Where to tell about the run; None: nowhere.
+        uplink: Where to tell how it goes; None: nowhere.
     """
 
-    def __init__(self, spec: FlowSpec, graph: FlowGraph, config: Configuration, uplink: Any = None) -> None:
+    def __init__(
+        self, spec: FlowSpec, graph: FlowGraph, config: Configuration, uplink: UplinkClient | None = None
+    ) -> None:
         self.spec = spec
         self.graph = graph
         self.config = config
-        self.uplink = uplink
+        self.uplink = uplink or UplinkClient()
         self.pool: Workers | None = None
         """Where nodes run."""
         self.jobs: list[Call] = []
@@ -84,14 +88,18 @@ class Runner:
             log.debug("engine %s: %s", name, reason)
             cap = max(0, self.config.thread_count) or None
             self.pool = engines.workers(name, threads=cap)
-            self._driver = StepDriver(self.pool, max_concurrency=cap, on_end=self._ended)
-            self.pool.start()
+            observers = [self._tell] if self.uplink.is_active else []
+            self._driver = StepDriver(self.pool, max_concurrency=cap, on_end=self._ended, observers=observers)
+            self.uplink.run_async()
             try:
+                self.pool.start()
                 self._advance(deque(self.graph.start_steps))
                 self._driver.run()
             finally:
                 self._end_apps()
                 self.pool.close()
+                self._tell()
+                self.uplink.terminate()
         if self.fail:
             self._raise()
 
@@ -174,6 +182,10 @@ class Runner:
         others = [f"\nalso failed: {_told(*each)}" for each in self._failures[1:]]
         msg = f"Flow failed: {self.fail_reason}{''.join(others)}"
         raise FlowFailed(msg) from restore(self._failures[0][1])
+
+    def _tell(self, event: StepEvent | None = None) -> None:
+        del event
+        self.uplink.submit_update(self.graph.state)
 
     def _end_apps(self) -> None:
         """End the commands of nodes that were given up."""
