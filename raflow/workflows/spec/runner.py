@@ -25,7 +25,7 @@ from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Part
 from raflow.runtime.steps.step import Step as Call
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, pack, unpack
-from raflow.runtime.steps.worker import Workers
+from raflow.runtime.steps.worker import Workers, settled
 from raflow.workflows.spec.apps import AppBody
 from raflow.workflows.spec.body import Body, Self
 from raflow.workflows.spec.flowgraph import FlowGraph, FlowStep, wants_results
@@ -200,7 +200,7 @@ class Runner:
         if condition is None:
             return True
         results = self._results(step) if wants_results(condition) else []
-        return bool(condition(step.definition, *results))
+        return bool(settled(condition(step.definition, *results)))
 
     def _results(self, step: FlowStep) -> list[Any]:
         if not step.predecessors:
