@@ -116,7 +116,7 @@ class Runner:
     def _body(self, step: FlowStep) -> Callable[..., Any]:
         definition = step.definition
         if definition.app:
-            return AppBody(definition.app, self.spec.client, definition.options.timeout)
+            return AppBody(definition.app, self.spec.client, definition.options.timeout, definition.fans_out)
         return Body(step.step_function, definition.fans_out, self._maker() if step.takes_self else None)
 
     def _maker(self) -> Self:
@@ -190,7 +190,7 @@ class Runner:
     def _end_apps(self) -> None:
         """End the commands of nodes that were given up."""
         for node in (node for step in self.graph.steps if step.definition.app for node in step.nodes):
-            if node.run_id and node.call.attempts and node.call.status is not Status.SUCCEEDED:
+            if node.run_id and node.call.status is not Status.SUCCEEDED:
                 self.spec.client.cancel(node.run_id)
 
     # -- conditions -----------------------------------------------------------------------------------------

@@ -177,6 +177,12 @@ def test_classes_within_functions_conditions_and_try_blocks_are_flows() -> None:
     assert names(Inner("inner", 1).graph.steps) == ["only"]
 
 
+def test_no_source_text_is_needed() -> None:
+    namespace: dict[str, Any] = {"FlowSpec": FlowSpec, "step": step}
+    exec("class Typed(FlowSpec):\n    @step\n    def only(data):\n        return data", namespace)
+    assert names(namespace["Typed"]("typed", 1).graph.steps) == ["only"]
+
+
 def test_static_methods_can_be_steps() -> None:
     class Static(FlowSpec):
         @staticmethod
