@@ -8,7 +8,10 @@ RaflowError
 │  ├─ UnknownStep            (LookupError) a workflow has no such step
 │  ├─ DuplicateName          two processors or steps share a name
 │  ├─ TargetError            `file.py:name` or `pkg.mod:name` does not lead to a Flow
-│  └─ MissingExtra           (ImportError) an optional package is not installed
+│  ├─ MissingExtra           (ImportError) an optional package is not installed
+│  ├─ MissingActionDecorator (TypeError) a step was not decorated with `@action`
+│  ├─ NotCallableObject      (TypeError) a step or callback is nothing that can be called
+│  └─ ImportModuleError      (ImportError) an import string does not lead to anything
 ├─ ConnectorError            a system outside could not be read or written
 │  ├─ SourceError            reading failed: file and position are in the message
 │  └─ SinkError              writing failed
@@ -33,6 +36,7 @@ RaflowError
 │  └─ TaskTimedout           (TimeoutError) its attempts took longer than the timeout
 ├─ ResumeError               a run cannot be continued: unknown, or its input changed
 │  ├─ CorruptCheckpoint      a stored result is cut short, changed or not ours
+│  ├─ InputChangedError      a workflow's input is not that of the run to be resumed
 │  └─ Superseded             the workflow was resumed by another process; this one stops
 └─ RunFailed                 a run ended with an error; `__cause__` is the user's own
 
@@ -85,6 +89,18 @@ class TargetError(FlowError):
 
 class MissingExtra(FlowError, ImportError):
     """An optional package is missing; the message holds the `pip install` line."""
+
+
+class MissingActionDecorator(FlowError, TypeError):
+    """A step was not decorated with `@action`; the message names it."""
+
+
+class NotCallableObject(FlowError, TypeError):
+    """A step or callback is nothing that can be called."""
+
+
+class ImportModuleError(FlowError, ImportError):
+    """An import string does not lead to anything, or its module raises while it is imported."""
 
 
 class ConnectorError(RaflowError):
@@ -181,6 +197,10 @@ class ResumeError(RaflowError):
 
 class CorruptCheckpoint(ResumeError):
     """A stored result cannot be trusted; the message says what was found instead."""
+
+
+class InputChangedError(ResumeError):
+    """A workflow's input is not that of the run to be resumed; the message names what changed."""
 
 
 class Superseded(ResumeError):
