@@ -2,9 +2,7 @@
 """Programs written from the page about class workflows (003) run; only their import lines differ from the page's.
 
 The page's own example cannot work as printed: `step2` has no `@needs`, so that it gets the flow's input
-and not the result of `step1`; and it then multiplies a dict by 2. Its program here is the mended form.
-Telling a remote platform about runs (`uplink`, `client`) waits for the uplink.
-"""
+and not the result of `step1`; and it then multiplies a dict by 2. Its program here is the mended form."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from raflow.errors import NotSerializable
@@ -64,12 +63,9 @@ def picture(steps: Iterable[Step], name: str = "steps") -> Graph:
     return Graph(name, tuple(nodes), tuple(Edge(*arrow) for arrow in arrows))
 
 
-def outcome(node: Node, steps: Sequence[Step]) -> Node:
-    """Return a node that stands for some steps, with what has become of them so far."""
-    if not steps:
-        return node
-    told = _one(steps[0], now(), is_only=True) if len(steps) == 1 else _many(steps, now())
-    return replace(told, id=node.id, label=node.label, detail=node.detail, group=node.group)
+def together(steps: Sequence[Step]) -> Node:
+    """Return steps of one name as one node with what has become of them so far."""
+    return _one(steps[0], now(), is_only=True) if len(steps) == 1 else _many(steps, now())
 
 
 def _edges(steps: Sequence[Step]) -> list[tuple[str, str]]:

@@ -18,10 +18,11 @@ from raflow.workflows.spec.nodes import (
     FlowNode,
 )
 from raflow.workflows.spec.runner import Runner
+from raflow.workflows.uplink import UplinkConfig
 
 __all__ = [  # noqa: RUF022 - grouped by use
     "FlowSpec", "Configuration", "step", "needs", "foreach", "join", "repeat", "optional", "app", "log",
-    "AppOption", "AppRunConfig", "AppResult",
+    "AppOption", "AppRunConfig", "AppResult", "UplinkConfig",
     "FlowGraph", "FlowStep", "FlowNode", "Runner", "Step", "StepVisitor",
     "STATUS_PENDING", "STATUS_RUNNING", "STATUS_SUCCEEDED", "STATUS_FAILED",
     "STATUS_SKIPPED", "STATUS_CANCELLED", "STATUS_TIMED_OUT",

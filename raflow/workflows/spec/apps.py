@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raflow.errors import AppFailed
+from raflow.workflows.spec.body import items_of
 from raflow.workflows.spec.logs import within
 
 
@@ -81,7 +82,7 @@ class Client(Protocol):
         """Run an app to its end. A failure is told in the result, or raised."""
 
     def cancel(self, run_id: str) -> None:
-        """End a run, if it is still going on in this process."""
+        """End a run if it is going on in this process, also one that is about to begin."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,17 @@ class AppBody:
     app: App
     client: Client
     timeout: float
+    fans_out: bool
 
     def __call__(self, node: str, run_id: str, given: Any) -> Any:
-        """Run the app and return its output, or its whole result."""
+        """Run the app and return its output, or its whole result; of a `@foreach` step, the items of its output."""
         with within(node):
             result = self._result(self.app.run(given, run_id, node, self.timeout))
         if result.error is not None:
             msg = f"app {self.app.title} (run {run_id}) failed: {result.error}"
             raise AppFailed(msg)
+        if self.fans_out:
+            return items_of(result.output, node)
         return result if self.app.full_result else result.output
 
     def _result(self, run: AppRun) -> AppResult:

@@ -56,14 +56,19 @@ class Body:
         with within(node):
             result = self.function(*args)
             result = settled(_collected(result) if inspect.isasyncgen(result) else result)
-            return _items(result, node) if self.fans_out else result
+            return items_of(result, node) if self.fans_out else result
 
 
 async def _collected(items: Any) -> list[Any]:
     return [item async for item in items]
 
 
-def _items(result: Any, node: str) -> list[Any]:
+def items_of(result: Any, node: str) -> list[Any]:
+    """Return the items of what a `@foreach` step has returned.
+
+    Raises:
+        TypeError: There are none in it.
+    """
     try:
         items = iter(result)
     except TypeError:

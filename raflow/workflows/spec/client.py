@@ -18,6 +18,8 @@ from raflow.workflows.spec.logs import log
 _LAST_LINES = 20
 _children: dict[str, subprocess.Popen[str]] = {}
 """Commands that run, by run id."""
+_given_up: set[str] = set()
+"""Run ids of commands that may not have begun yet, and shall not go on."""
 
 
 class LocalClient:
@@ -38,7 +40,8 @@ class LocalClient:
         return _command(run.app_id, run)
 
     def cancel(self, run_id: str) -> None:
-        """Kill a run's command."""
+        """Kill a run's command, also one that is about to begin."""
+        _given_up.add(run_id)
         child = _children.get(run_id)
         if child:
             child.kill()
@@ -72,11 +75,14 @@ def _command(words: list[str], run: AppRun) -> AppResult:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         _children[run.run_id] = child
+        if run.run_id in _given_up:
+            child.kill()
         try:
             return _talk(child, given, run)
         finally:
             child.kill()
             del _children[run.run_id]
+            _given_up.discard(run.run_id)
 
 
 def _talk(child: subprocess.Popen[str], given: str, run: AppRun) -> AppResult:

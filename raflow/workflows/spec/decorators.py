@@ -124,6 +124,7 @@ def step(function: Any = None, /, **options: Any) -> Any:
         DuplicateName: The class already has a step of this name.
 
     Example:
+        >>> from raflow.workflows.spec import FlowSpec, needs, step
         >>> class Square(FlowSpec):
         ...     @step
         ...     def read(numbers):
@@ -133,6 +134,10 @@ def step(function: Any = None, /, **options: Any) -> Any:
         ...     @step(retry=3, timeout=10)
         ...     def square(numbers):
         ...         return [number**2 for number in numbers]
+        >>> flow = Square("square", [1, 2, 3])
+        >>> flow.run()
+        >>> flow.get_result(flow.square)
+        [1, 4, 9]
     """
     chosen = StepOptions(**options)
     body = sys._getframe(1).f_locals
@@ -209,7 +214,8 @@ def optional(condition: Callable[..., Any]) -> Callable[[Function], Function]:
     Args:
         condition: Called in the process of `run` when the predecessors have ended, with the `Step`;
             with results after it, as `get_result` gives them (in a first step: the flow's input), if it
-            requires as many more parameters or takes `*results`. These results are fetched then.
+            requires as many more parameters or takes `*results`. These results are fetched then. It may
+            be `async`.
     """
     if not callable(condition):
         msg = f"@optional wants a function that takes the step and returns whether to run it, not {condition!r}"

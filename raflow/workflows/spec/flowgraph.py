@@ -7,12 +7,13 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raflow.errors import DuplicateName, InvalidStep, UnknownStep
 from raflow.graph import Edge, Graph, Node, depths
-from raflow.render import render
-from raflow.runtime.steps.picture import outcome
+from raflow.metrics import Status
+from raflow.runtime.steps.picture import together
 from raflow.workflows.spec.decorators import Step, definition_of, unwrapped
 from raflow.workflows.spec.nodes import STATUS_SKIPPED, FlowNode
 from raflow.workflows.updates import FlowUpdateDTO, flow_update
@@ -231,43 +232,52 @@ class FlowGraph:
         raise UnknownStep(self._unknown(function))
 
     def to_graph(self) -> Graph:
-        """Return the picture's nodes and edges; once there is a run, with what has become of the steps."""
-        nodes = [_node(step) for step in self.steps]
+        """Return the picture's nodes and edges; once the flow has run, with what has become of each step."""
+        nodes = [self._node(step) for step in self.steps]
         edges = [Edge(a.id, b.id, _label(a.definition, b.definition)) for b in self.steps for a in b.predecessors]
         return Graph(self.flow_spec.name, tuple(nodes), tuple(dict.fromkeys(edges)))
 
     def to_mermaid(self) -> str:
         """Return the text of a Mermaid flowchart."""
-        return render(self.to_graph(), "mermaid")
+        return self.to_graph().to_mermaid()
 
     def to_dot(self) -> str:
-        """Return the text of a picture in Graphviz' language."""
-        return render(self.to_graph(), "dot")
+        """Return the text of a Graphviz graph."""
+        return self.to_graph().to_dot()
 
     def to_svg(self) -> str:
-        """Return an SVG picture; no other program is needed."""
-        return render(self.to_graph(), "svg")
+        """Return the text of an SVG picture."""
+        return self.to_graph().to_svg()
 
     def _repr_html_(self) -> str:
         return self.to_svg()
-
-    def state(self) -> FlowUpdateDTO:
-        """Return the steps and nodes as a server is told of them."""
-        steps = [
-            {
-                "id": step.id,
-                "predecessors": list(dict.fromkeys(before.id for before in step.predecessors)),
-                "docs": step.docstring,
-                "app_id": step.definition.app.title if step.definition.app else None,
-            }
-            for step in self.steps
-        ]
-        return flow_update(steps, [_told(node) for step in self.steps for node in list(step.nodes)])
 
     def mermaid_url(self) -> str:
         """Return an address that shows the flowchart; nothing is sent there."""
         text = base64.urlsafe_b64encode(self.to_mermaid().encode()).decode()
         return f"https://mermaid.ink/svg/{text}"
+
+    def state(self) -> FlowUpdateDTO:
+        """Return steps and nodes as an uplink sends them."""
+        steps = [
+            {
+                "id": step.id,
+                "predecessors": [before.id for before in step.predecessors],
+                "docs": step.docstring,
+                "app_id": step.definition.app.title if step.definition.app else None,
+            }
+            for step in self.steps
+        ]
+        return flow_update(steps, [node.state() for step in self.steps for node in list(step.nodes)])
+
+    def _node(self, step: FlowStep) -> Node:
+        detail = _detail(step.definition)
+        if step.nodes:
+            drawn = together([node.call for node in list(step.nodes)])
+            return replace(drawn, id=step.id, detail=detail)
+        has_run = any(each.nodes for each in self.steps)
+        status = (Status.SUCCEEDED if step.done else Status.PENDING) if has_run else None
+        return Node(step.id, step.id, "step", detail, status=status)
 
     def _connect(self, step: FlowStep) -> None:
         for function in step.definition.predecessors:
@@ -302,21 +312,6 @@ class FlowGraph:
         return f"{self._class.__name__} has no step {_named(function)}; it has: {', '.join(self._by_name)}"
 
 
-def _node(step: FlowStep) -> Node:
-    node = Node(step.id, step.id, "step", _detail(step.definition))
-    return outcome(node, [each.call for each in list(step.nodes)])
-
-
-def _told(node: FlowNode) -> dict[str, Any]:
-    return {
-        "id": node.id,
-        "parent_id": node.parent.id,
-        "predecessor_ids": [before.id for before in node.predecessors],
-        "status": node.status,
-        "run_id": node.run_id,
-    }
-
-
 def _named(function: Any) -> str:
     return getattr(function, "__name__", None) or repr(function)
 
@@ -327,6 +322,6 @@ def _label(before: Step, after: Step) -> str:
 
 def _detail(definition: Step) -> str:
     said = ["optional"] * bool(definition.condition)
-    said += [f"× {definition.repetitions}"] if definition.is_repeat() else []
+    said += [f"repeat {definition.repetitions}"] if definition.is_repeat() else []
     said += [f"app {definition.app.title}"] if definition.app else []
     return ", ".join(said)

@@ -24,7 +24,7 @@ class Configuration:
     """How a flow runs.
 
     Raises:
-        InvalidOption: There is no such engine.
+        InvalidOption: A number is none, or there is no such engine.
     """
 
     thread_count: int = 0
@@ -35,6 +35,10 @@ class Configuration:
     """`ray`, `local`, or `auto`: `RAFLOW_ENGINE`, else `ray`."""
 
     def __post_init__(self) -> None:
+        for name, value in (("thread_count", self.thread_count), ("max_step_inputs", self.max_step_inputs or 0)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                msg = f"{name} is {value!r}; it must be a whole number, 0 for no bound"
+                raise InvalidOption(msg)
         if self.engine not in ENGINES:
             msg = f"there is no engine {self.engine!r}; there are: {', '.join(ENGINES)}"
             raise InvalidOption(msg)
@@ -51,7 +55,7 @@ class FlowSpec:
         input: What steps without predecessors get, as one argument.
         conf: How to run.
         client: What runs app steps; default: this process.
-        uplink_config: The server that is told of the run, see `raflow.workflows.uplink`; None: nobody is.
+        uplink_config: Where to tell how runs go, in the background; it can neither slow nor fail them.
 
     Raises:
         FlowError: The class is no workflow; see `FlowGraph`.
@@ -90,10 +94,10 @@ class FlowSpec:
         self.client = client or LocalClient()
         self.uplink = UplinkClient(uplink_config)
         self._prepare()
-        self.uplink.submit_update(self.graph.state)
 
     def _prepare(self) -> None:
         self.graph = FlowGraph(self)
+        self.uplink.submit_update(self.graph.state)
         self.runner = Runner(self, self.graph, self.config, self.uplink)
 
     def run(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raflow.metrics import Status
-from raflow.runtime.failure import said
 from raflow.runtime.steps.step import Step as Call
 
 if TYPE_CHECKING:
@@ -86,7 +85,8 @@ class FlowNode:
         """Type and text of the error with which it failed; None if it did not fail."""
         if self.call.status not in (Status.FAILED, Status.TIMED_OUT):
             return None
-        return said(self.call.failures[-1].error)
+        error = self.call.failures[-1].error
+        return f"{type(error).__name__}: {error}"
 
     @property
     def result(self) -> Any:
@@ -97,6 +97,16 @@ class FlowNode:
     def predecessors(self) -> list[FlowNode]:
         """The nodes whose results it gets."""
         return self._predecessors()
+
+    def state(self) -> dict[str, Any]:
+        """Return what an uplink tells of it."""
+        return {
+            "id": self.id,
+            "parent_id": self.parent.id,
+            "predecessor_ids": [node.id for node in self.predecessors],
+            "status": self.status,
+            "run_id": self.run_id,
+        }
 
     def __repr__(self) -> str:
         return f"FlowNode({self.id}, {self.status})"

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from raflow import engines
 from raflow.errors import FlowFailed, InvalidOption
 from raflow.metrics import Status
-from raflow.runtime.failure import Failure, explain, restore, said
+from raflow.runtime.failure import Failure, explain, restore
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Part
 from raflow.runtime.steps.step import Step as Call
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, pack, unpack
-from raflow.runtime.steps.worker import Workers
+from raflow.runtime.steps.worker import Workers, settled
 from raflow.workflows.spec.apps import AppBody
 from raflow.workflows.spec.body import Body, Self
 from raflow.workflows.spec.flowgraph import FlowGraph, FlowStep, wants_results
@@ -45,14 +45,16 @@ class Runner:
         spec: The flow.
         graph: Its steps.
         config: How to run.
-        uplink: Told of every change.
+        uplink: Where to tell how it goes; None: nowhere.
     """
 
-    def __init__(self, spec: FlowSpec, graph: FlowGraph, config: Configuration, uplink: UplinkClient) -> None:
+    def __init__(
+        self, spec: FlowSpec, graph: FlowGraph, config: Configuration, uplink: UplinkClient | None = None
+    ) -> None:
         self.spec = spec
         self.graph = graph
         self.config = config
-        self.uplink = uplink
+        self.uplink = uplink or UplinkClient()
         self.pool: Workers | None = None
         """Where nodes run."""
         self.jobs: list[Call] = []
@@ -88,22 +90,18 @@ class Runner:
             self.pool = engines.workers(name, threads=cap)
             observers = [self._tell] if self.uplink.is_active else []
             self._driver = StepDriver(self.pool, max_concurrency=cap, on_end=self._ended, observers=observers)
-            self.pool.start()
             self.uplink.run_async()
             try:
+                self.pool.start()
                 self._advance(deque(self.graph.start_steps))
                 self._driver.run()
             finally:
                 self._end_apps()
                 self.pool.close()
-                self.uplink.submit_update(self.graph.state)
+                self._tell()
                 self.uplink.terminate()
         if self.fail:
             self._raise()
-
-    def _tell(self, event: StepEvent) -> None:
-        del event  # the newest state is asked for when it is sent
-        self.uplink.submit_update(self.graph.state)
 
     def _reset(self) -> None:
         self.fail, self.fail_reason, self._failures = False, None, []
@@ -118,7 +116,7 @@ class Runner:
     def _body(self, step: FlowStep) -> Callable[..., Any]:
         definition = step.definition
         if definition.app:
-            return AppBody(definition.app, self.spec.client, definition.options.timeout)
+            return AppBody(definition.app, self.spec.client, definition.options.timeout, definition.fans_out)
         return Body(step.step_function, definition.fans_out, self._maker() if step.takes_self else None)
 
     def _maker(self) -> Self:
@@ -185,10 +183,14 @@ class Runner:
         msg = f"Flow failed: {self.fail_reason}{''.join(others)}"
         raise FlowFailed(msg) from restore(self._failures[0][1])
 
+    def _tell(self, event: StepEvent | None = None) -> None:
+        del event
+        self.uplink.submit_update(self.graph.state)
+
     def _end_apps(self) -> None:
         """End the commands of nodes that were given up."""
         for node in (node for step in self.graph.steps if step.definition.app for node in step.nodes):
-            if node.run_id and node.call.attempts and node.call.status is not Status.SUCCEEDED:
+            if node.run_id and node.call.status is not Status.SUCCEEDED:
                 self.spec.client.cancel(node.run_id)
 
     # -- conditions -----------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ class Runner:
         if condition is None:
             return True
         results = self._results(step) if wants_results(condition) else []
-        return bool(condition(step.definition, *results))
+        return bool(settled(condition(step.definition, *results)))
 
     def _results(self, step: FlowStep) -> list[Any]:
         if not step.predecessors:
@@ -265,7 +267,7 @@ def _same(value: Any) -> Any:
 
 
 def _told(node: str, failure: Failure) -> str:
-    return f"Step {node} failed: {said(failure.error)}"
+    return f"Step {node} failed: {type(failure.error).__name__}: {failure.error}"
 
 
 def _handed_on(step: FlowStep) -> list[Any]:

@@ -102,6 +102,35 @@ def test_each_item_of_a_foreach_can_be_a_configuration(engine: str) -> None:
     assert len(set(ids)) == 2
 
 
+def test_the_output_of_an_app_can_fan_out() -> None:
+    class Fan(FlowSpec):
+        @foreach
+        @app(ECHO)
+        @step
+        def items() -> None: ...
+
+        @app(f"{HERE}:wrapped")
+        @needs(predecessors=[items])
+        @step
+        def each() -> None: ...
+
+    flow = Fan("fan", [1, 2], LOCAL)
+    flow.run()
+    assert flow.get_result(flow.each) == [["ran", 1], ["ran", 2]]
+    flow.input = 3
+    with pytest.raises(FlowFailed, match="step items_0 has @foreach and must return something iterable, not int"):
+        flow.run()
+
+
+def test_a_command_that_was_given_up_before_it_began_ends_at_once() -> None:
+    client = LocalClient()
+    client.cancel("given-up")
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    done = client.run(AppRun(command, 1, {}, "given-up", "test"))
+    assert done.error is not None
+    assert "exit code -9" in done.error
+
+
 def test_a_full_result_can_be_the_input_of_the_next_app() -> None:
     class Two(FlowSpec):
         @app(f"{HERE}:solve", full_result=True)

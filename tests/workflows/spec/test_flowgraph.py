@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from raflow.errors import DuplicateName, FlowError, InvalidStep, UnknownStep
+from raflow.errors import DuplicateName, FlowError, FlowFailed, InvalidStep, UnknownStep
+from raflow.metrics import Status
 from raflow.workflows.spec import (
+    Configuration,
     FlowGraph,
     FlowSpec,
     FlowStep,
@@ -82,13 +84,40 @@ def test_the_picture_says_what_happens_on_the_edges() -> None:
     graph = Report("report", [1]).graph.to_graph()
     assert [(node.label, node.kind, node.detail) for node in graph.nodes] == [
         ("read", "step", ""),
-        ("double", "step", "× 2"),
+        ("double", "step", "repeat 2"),
         ("total", "step", "optional"),
     ]
     assert [(edge.start, edge.end, edge.label) for edge in graph.edges] == [
         ("read", "double", "foreach"),
         ("double", "total", "join"),
     ]
+
+
+def test_the_picture_of_a_run_tells_what_has_become_of_each_step() -> None:
+    class Half(Report):
+        @needs(predecessors=[Report.total])
+        @step
+        def fail(total: int) -> None:
+            raise ValueError("no good")
+
+        @needs(predecessors=[fail])
+        @step
+        def after(nothing: None) -> None: ...
+
+    flow = Half("half", [1, 2], Configuration(engine="local"))
+    assert {node.status for node in flow.graph.to_graph().nodes} == {None}
+    with pytest.raises(FlowFailed):
+        flow.run()
+    drawn = {node.id: node for node in flow.graph.to_graph().nodes}
+    assert [drawn[name].status for name in ("read", "double", "total", "fail", "after")] == [
+        *[Status.SUCCEEDED] * 3,
+        Status.FAILED,
+        Status.PENDING,
+    ]
+    assert drawn["double"].label == "double × 4"
+    assert "no good" in drawn["fail"].error
+    for text in (flow.graph.to_mermaid(), flow.graph.to_dot(), flow.graph.to_svg(), flow.graph._repr_html_()):
+        assert "no good" in text
 
 
 def test_the_mermaid_address_holds_the_text_and_needs_no_network() -> None:
@@ -146,6 +175,12 @@ def test_classes_within_functions_conditions_and_try_blocks_are_flows() -> None:
     finally:
         pass
     assert names(Inner("inner", 1).graph.steps) == ["only"]
+
+
+def test_no_source_text_is_needed() -> None:
+    namespace: dict[str, Any] = {"FlowSpec": FlowSpec, "step": step}
+    exec("class Typed(FlowSpec):\n    @step\n    def only(data):\n        return data", namespace)
+    assert names(namespace["Typed"]("typed", 1).graph.steps) == ["only"]
 
 
 def test_static_methods_can_be_steps() -> None:

@@ -1,13 +1,26 @@
 # mypy: disable-error-code="misc"
 from __future__ import annotations
 
+import doctest
 import pickle
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from raflow.errors import InvalidOption, InvalidStep, UnknownStep
-from raflow.workflows.spec import Configuration, FlowGraph, FlowSpec, Runner, foreach, needs, repeat, step
+from raflow.workflows.spec import (
+    Configuration,
+    FlowGraph,
+    FlowSpec,
+    Runner,
+    decorators,
+    flowspec,
+    foreach,
+    needs,
+    repeat,
+    step,
+)
 from raflow.workflows.spec.client import LocalClient
 
 
@@ -39,7 +52,8 @@ class Other(FlowSpec):
 def test_a_flow_has_what_it_was_made_of() -> None:
     conf = Configuration(4, 10, "local")
     flow = Small("small", {"a": 1}, conf)
-    assert (flow.name, flow.input, flow.config, flow.uplink.is_active) == ("small", {"a": 1}, conf, False)
+    assert (flow.name, flow.input, flow.config) == ("small", {"a": 1}, conf)
+    assert not flow.uplink.is_active
     assert isinstance(flow.graph, FlowGraph)
     assert isinstance(flow.runner, Runner)
     assert isinstance(flow.client, LocalClient)
@@ -57,6 +71,19 @@ def test_the_defaults_of_a_configuration() -> None:
 def test_an_unknown_engine_is_refused() -> None:
     with pytest.raises(InvalidOption, match="no engine 'spark'"):
         Configuration(engine="spark")
+
+
+@pytest.mark.parametrize("wrong", [{"thread_count": "4"}, {"max_step_inputs": 2.5}])
+def test_numbers_of_a_configuration_are_whole(wrong: Any) -> None:
+    with pytest.raises(InvalidOption, match=f"{next(iter(wrong))} is .* whole number"):
+        Configuration(**wrong)
+
+
+@pytest.mark.parametrize("module", [decorators, flowspec])
+def test_examples_in_docstrings_run(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAFLOW_ENGINE", "local")
+    result = doctest.testmod(module)
+    assert (result.attempted > 0, result.failed) == (True, 0)
 
 
 def test_auto_takes_the_engine_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -525,6 +525,19 @@ def test_a_condition_over_a_fan_out_gets_the_list_of_results() -> None:
     assert flow.get_result(flow.large) is None
 
 
+def test_a_condition_may_be_async() -> None:
+    async def condition(step: Any, data: int) -> bool:
+        return data > 1
+
+    class Async(FlowSpec):
+        @optional(condition)
+        @step
+        def maybe(data: int) -> int:
+            return data
+
+    assert [ran(Async, n, "local").get_result(Async.maybe) for n in (1, 2)] == [None, 2]
+
+
 @pytest.mark.parametrize("stop", [ZeroDivisionError("no"), SystemExit(3)])
 def test_an_error_in_a_condition_fails_the_flow_with_the_step(stop: BaseException) -> None:
     def condition(step: Any) -> bool:
