@@ -171,7 +171,7 @@ def test_a_tuple_gives_the_delay_before_each_attempt(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="ConnectionError: 0"):
         made.run()
     assert made.trace is not None
-    assert made.trace.rows[0].attempts == 1
+    assert made.trace.steps[0].attempts == 1
 
 
 def slow_at_first(folder: str) -> str:

@@ -104,7 +104,7 @@ def test_resuming_a_finished_run_calls_nothing_and_a_new_run_calls_everything() 
     assert [made.run(_resume=True), made.run(_resume=True)] == ["ab", "ab"]
     assert CALLED == ["a", "ab"]
     assert made.trace is not None
-    assert [row.status.value for row in made.trace.rows] == ["succeeded", "succeeded"]
+    assert [row.status.value for row in made.trace.steps] == ["succeeded", "succeeded"]
     made.run()
     assert CALLED == ["a", "ab", "a", "ab"]
 

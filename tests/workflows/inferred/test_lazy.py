@@ -108,7 +108,7 @@ NEEDS_WAIT: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
     "pa.array of results": (lambda x: pa.array([x]).to_pylist(), 4, [4]),
     "str.join": (lambda x: ",".join([x]), "a", "a"),
     "re.match": (lambda x: bool(re.match("a", x)), "a", True),
-    "formatting a tuple": (lambda x: "%d %d" % x, (1, 2), "1 2"),  # noqa: UP031
+    "formatting a tuple": (lambda x: "%d %d" % x, (1, 2), "1 2"),
     "match with a sequence": (matched, [1, 2], 3),
 }
 
