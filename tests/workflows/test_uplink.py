@@ -267,8 +267,8 @@ def test_requests_keep_their_distance(server: Server) -> None:
         uplink.submit_update(state(str(number)))
         at.append(server.next().at)
     uplink.terminate()
-    assert at[1] - at[0] > 0.25
-    assert at[2] - at[1] > 0.25
+    assert at[1] - at[0] > 0.2  # they may come with some delay each
+    assert at[2] - at[1] > 0.2
 
 
 def test_a_function_is_called_only_for_a_state_that_is_sent(server: Server) -> None:

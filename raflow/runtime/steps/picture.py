@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from raflow.errors import NotSerializable
@@ -63,6 +64,14 @@ def picture(steps: Iterable[Step], name: str = "steps") -> Graph:
     return Graph(name, tuple(nodes), tuple(Edge(*arrow) for arrow in arrows))
 
 
+def outcome(node: Node, steps: Sequence[Step]) -> Node:
+    """Return a node that stands for some steps, with what has become of them so far."""
+    if not steps:
+        return node
+    told = _one(steps[0], now(), is_only=True) if len(steps) == 1 else _many(steps, now())
+    return replace(told, id=node.id, label=node.label, detail=node.detail, group=node.group)
+
+
 def _edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
     known = set(steps)
     return [(need.id, step.id) for step in steps for need in dict.fromkeys(_needs(step)) if need in known]
@@ -118,7 +127,9 @@ def _duration(steps: Sequence[Step], at: datetime) -> float | None:
     started = [step.started_at for step in steps if step.started_at]
     is_over = all(step.status.is_final for step in steps)
     ended = [step.finished_at for step in steps if step.finished_at] if is_over else [at]
-    return (max(ended) - min(started)).total_seconds() if started and ended else None
+    if not started or not ended:
+        return None
+    return max(0.0, (max(ended) - min(started)).total_seconds())  # the clocks of two nodes may differ
 
 
 def _when(step: Step) -> float:

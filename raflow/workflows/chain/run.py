@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - before ours, so that its exit handler runs after ours
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from raflow.metrics import Status
 from raflow.workflows.chain.attempts import settled
@@ -107,8 +110,8 @@ class WorkflowRun:
                 self._error = error
                 log.exception("workflow %s was stopped", self.workflow_id)
 
-        # No daemon: a program that ends waits for it.
         self.thread = threading.Thread(target=guarded, name=f"workflow {self.workflow_id}", daemon=False)
+        _BEHIND.add(self.thread)
         self.thread.start()
 
     def ended(self, task: Task) -> None:
@@ -127,3 +130,17 @@ class WorkflowRun:
             task_id = value.task_id if isinstance(value, Task) else None
             self.callback_errors.append(CallbackError(called, task_id, error))
             log.exception("workflow %s: callback %s of %s failed", self.workflow_id, called, task_id or "the workflow")
+
+
+_BEHIND: WeakSet[threading.Thread] = WeakSet()
+
+
+def _complete() -> None:
+    for thread in list(_BEHIND):
+        thread.join()
+
+
+# The threads are no daemons, so that a program that ends waits for them anyhow. But before it does, it forbids new
+# work to executors, which async steps need: so it waits here, one moment earlier, where Python lets it.
+with contextlib.suppress(AttributeError, RuntimeError):
+    threading._register_atexit(_complete)  # type: ignore[attr-defined]

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from raflow.errors import DuplicateName, InvalidStep, UnknownStep
 from raflow.graph import Edge, Graph, Node, depths
 from raflow.render import render
+from raflow.runtime.steps.picture import outcome
 from raflow.workflows.spec.decorators import Step, definition_of, unwrapped
 from raflow.workflows.spec.nodes import STATUS_SKIPPED, FlowNode
+from raflow.workflows.updates import FlowUpdateDTO, flow_update
 
 if TYPE_CHECKING:
     from raflow.workflows.spec.flowspec import FlowSpec
@@ -229,14 +231,38 @@ class FlowGraph:
         raise UnknownStep(self._unknown(function))
 
     def to_graph(self) -> Graph:
-        """Return the picture's nodes and edges."""
-        nodes = [Node(step.id, step.id, "step", _detail(step.definition)) for step in self.steps]
+        """Return the picture's nodes and edges; once there is a run, with what has become of the steps."""
+        nodes = [_node(step) for step in self.steps]
         edges = [Edge(a.id, b.id, _label(a.definition, b.definition)) for b in self.steps for a in b.predecessors]
         return Graph(self.flow_spec.name, tuple(nodes), tuple(dict.fromkeys(edges)))
 
     def to_mermaid(self) -> str:
         """Return the text of a Mermaid flowchart."""
         return render(self.to_graph(), "mermaid")
+
+    def to_dot(self) -> str:
+        """Return the text of a picture in Graphviz' language."""
+        return render(self.to_graph(), "dot")
+
+    def to_svg(self) -> str:
+        """Return an SVG picture; no other program is needed."""
+        return render(self.to_graph(), "svg")
+
+    def _repr_html_(self) -> str:
+        return self.to_svg()
+
+    def state(self) -> FlowUpdateDTO:
+        """Return the steps and nodes as a server is told of them."""
+        steps = [
+            {
+                "id": step.id,
+                "predecessors": list(dict.fromkeys(before.id for before in step.predecessors)),
+                "docs": step.docstring,
+                "app_id": step.definition.app.title if step.definition.app else None,
+            }
+            for step in self.steps
+        ]
+        return flow_update(steps, [_told(node) for step in self.steps for node in list(step.nodes)])
 
     def mermaid_url(self) -> str:
         """Return an address that shows the flowchart; nothing is sent there."""
@@ -274,6 +300,21 @@ class FlowGraph:
 
     def _unknown(self, function: Any) -> str:
         return f"{self._class.__name__} has no step {_named(function)}; it has: {', '.join(self._by_name)}"
+
+
+def _node(step: FlowStep) -> Node:
+    node = Node(step.id, step.id, "step", _detail(step.definition))
+    return outcome(node, [each.call for each in list(step.nodes)])
+
+
+def _told(node: FlowNode) -> dict[str, Any]:
+    return {
+        "id": node.id,
+        "parent_id": node.parent.id,
+        "predecessor_ids": [before.id for before in node.predecessors],
+        "status": node.status,
+        "run_id": node.run_id,
+    }
 
 
 def _named(function: Any) -> str:

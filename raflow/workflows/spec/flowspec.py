@@ -13,6 +13,7 @@ from raflow.workflows.spec.apps import Client
 from raflow.workflows.spec.client import LocalClient
 from raflow.workflows.spec.flowgraph import FlowGraph
 from raflow.workflows.spec.runner import Runner
+from raflow.workflows.uplink import UplinkClient, UplinkConfig
 
 _STAYS = ("client", "graph", "runner", "uplink")
 """Attributes of a flow that steps do not see."""
@@ -50,7 +51,7 @@ class FlowSpec:
         input: What steps without predecessors get, as one argument.
         conf: How to run.
         client: What runs app steps; default: this process.
-        uplink_config: Where to tell about the run.
+        uplink_config: The server that is told of the run, see `raflow.workflows.uplink`; None: nobody is.
 
     Raises:
         FlowError: The class is no workflow; see `FlowGraph`.
@@ -81,14 +82,15 @@ class FlowSpec:
         input: Any,  # noqa: A002 - the users' word
         conf: Configuration | None = None,
         client: Client | None = None,
-        uplink_config: Any = None,
+        uplink_config: UplinkConfig | None = None,
     ) -> None:
         self.name = name
         self.input = input
         self.config = conf or Configuration()
         self.client = client or LocalClient()
-        self.uplink = _uplink(uplink_config)
+        self.uplink = UplinkClient(uplink_config)
         self._prepare()
+        self.uplink.submit_update(self.graph.state)
 
     def _prepare(self) -> None:
         self.graph = FlowGraph(self)
@@ -133,7 +135,7 @@ class FlowSpec:
         """
         again = copy.copy(self)
         again.input, again.options = given, options
-        again.client, again.uplink = self.client, None
+        again.client, again.uplink = self.client, UplinkClient()
         again._prepare()
         again.run()
         ends = {step.id: step.result() for step in again.graph.steps if not step.successors}
@@ -148,9 +150,3 @@ class FlowSpec:
         if name in _STAYS:
             msg = f"self.{name} is not there within a step; it stays in the process that runs the flow"
         raise AttributeError(msg)
-
-
-def _uplink(config: Any) -> Any:
-    if config is not None:
-        msg = "uplink_config is given, but this version tells nobody about runs; leave it out"
-        raise InvalidOption(msg)

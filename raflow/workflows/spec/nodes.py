@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raflow.metrics import Status
+from raflow.runtime.failure import said
 from raflow.runtime.steps.step import Step as Call
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ class FlowNode:
         """Type and text of the error with which it failed; None if it did not fail."""
         if self.call.status not in (Status.FAILED, Status.TIMED_OUT):
             return None
-        error = self.call.failures[-1].error
-        return f"{type(error).__name__}: {error}"
+        return said(self.call.failures[-1].error)
 
     @property
     def result(self) -> Any:

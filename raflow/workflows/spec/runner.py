@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from raflow import engines
 from raflow.errors import FlowFailed, InvalidOption
 from raflow.metrics import Status
-from raflow.runtime.failure import Failure, explain, restore
+from raflow.runtime.failure import Failure, explain, restore, said
 from raflow.runtime.steps.driver import StepDriver
+from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Part
 from raflow.runtime.steps.step import Step as Call
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, pack, unpack
@@ -29,6 +30,7 @@ from raflow.workflows.spec.apps import AppBody
 from raflow.workflows.spec.body import Body, Self
 from raflow.workflows.spec.flowgraph import FlowGraph, FlowStep, wants_results
 from raflow.workflows.spec.nodes import FlowNode
+from raflow.workflows.uplink import UplinkClient
 
 if TYPE_CHECKING:
     from raflow.workflows.spec.flowspec import Configuration, FlowSpec
@@ -43,10 +45,10 @@ class Runner:
         spec: The flow.
         graph: Its steps.
         config: How to run.
-        uplink: Where to tell about the run; None: nowhere.
+        uplink: Told of every change.
     """
 
-    def __init__(self, spec: FlowSpec, graph: FlowGraph, config: Configuration, uplink: Any = None) -> None:
+    def __init__(self, spec: FlowSpec, graph: FlowGraph, config: Configuration, uplink: UplinkClient) -> None:
         self.spec = spec
         self.graph = graph
         self.config = config
@@ -84,16 +86,24 @@ class Runner:
             log.debug("engine %s: %s", name, reason)
             cap = max(0, self.config.thread_count) or None
             self.pool = engines.workers(name, threads=cap)
-            self._driver = StepDriver(self.pool, max_concurrency=cap, on_end=self._ended)
+            observers = [self._tell] if self.uplink.is_active else []
+            self._driver = StepDriver(self.pool, max_concurrency=cap, on_end=self._ended, observers=observers)
             self.pool.start()
+            self.uplink.run_async()
             try:
                 self._advance(deque(self.graph.start_steps))
                 self._driver.run()
             finally:
                 self._end_apps()
                 self.pool.close()
+                self.uplink.submit_update(self.graph.state)
+                self.uplink.terminate()
         if self.fail:
             self._raise()
+
+    def _tell(self, event: StepEvent) -> None:
+        del event  # the newest state is asked for when it is sent
+        self.uplink.submit_update(self.graph.state)
 
     def _reset(self) -> None:
         self.fail, self.fail_reason, self._failures = False, None, []
@@ -255,7 +265,7 @@ def _same(value: Any) -> Any:
 
 
 def _told(node: str, failure: Failure) -> str:
-    return f"Step {node} failed: {type(failure.error).__name__}: {failure.error}"
+    return f"Step {node} failed: {said(failure.error)}"
 
 
 def _handed_on(step: FlowStep) -> list[Any]:

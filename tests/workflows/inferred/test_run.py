@@ -35,19 +35,11 @@ def chain(touch: bool) -> LocalWorkflow:
 
 
 @pytest.mark.parametrize("touch", [False, True])
-def test_cost_grows_linearly_with_steps(touch: bool) -> None:
+def test_each_of_thousands_of_steps_runs_once(touch: bool) -> None:
     made = chain(touch)
-
-    def fastest(steps: int) -> float:
-        times = []
-        for _ in range(5):
-            began = time.perf_counter()
-            assert made.run(steps) == steps
-            times.append(time.perf_counter() - began)
-        return min(times)
-
-    fastest(50)
-    assert fastest(800) < 2.2 * max(fastest(400), 0.02)
+    assert made.run(2000) == 2000
+    assert len(made.trace.rows) == 2000
+    assert all(row.attempts == 1 for row in made.trace.rows)
 
 
 def test_workflow_workers_bounds_those_that_compute_and_not_those_that_wait() -> None:

@@ -39,11 +39,11 @@ class Other(FlowSpec):
 def test_a_flow_has_what_it_was_made_of() -> None:
     conf = Configuration(4, 10, "local")
     flow = Small("small", {"a": 1}, conf)
-    assert (flow.name, flow.input, flow.config, flow.uplink) == ("small", {"a": 1}, conf, None)
+    assert (flow.name, flow.input, flow.config, flow.uplink.is_active) == ("small", {"a": 1}, conf, False)
     assert isinstance(flow.graph, FlowGraph)
     assert isinstance(flow.runner, Runner)
     assert isinstance(flow.client, LocalClient)
-    assert (flow.runner.spec, flow.runner.graph, flow.runner.uplink) == (flow, flow.graph, None)
+    assert (flow.runner.spec, flow.runner.graph, flow.runner.uplink) == (flow, flow.graph, flow.uplink)
     assert (flow.runner.pool, flow.runner.jobs, flow.runner.node_idxs, flow.runner.fail) == (None, [], {}, False)
     assert not flow.runner.lock_fail.locked()
     assert not flow.runner.lock_running.locked()
