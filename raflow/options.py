@@ -81,6 +81,11 @@ class StepOptions(Resources):
     timeout: float = Field(default=0.0, ge=0)
     """Seconds that an attempt may take, from when it really starts; 0: no bound."""
 
+    @property
+    def first_delay(self) -> float:
+        """The wait before the first attempt."""
+        return self.retry[0] if isinstance(self.retry, tuple) and self.retry else 0.0
+
     def delays(self) -> list[float]:
         """Return the waits before the attempts, without jitter; their number is the number of attempts."""
         if isinstance(self.retry, tuple):

@@ -212,6 +212,13 @@ class StepDriver:
                 self._ready(step)
 
     def _ready(self, step: Step) -> None:
+        """Begin a step that waits for nothing any more; its first attempt may have a delay."""
+        if step.options.first_delay and not step.attempts:
+            self._later(step.options.first_delay, lambda: self._go(step))
+        else:
+            self._go(step)
+
+    def _go(self, step: Step) -> None:
         if step not in self._open or step in self._given:
             return
         if step.host:
@@ -269,7 +276,7 @@ class StepDriver:
             return None
         other = after[0]
         waits_for_it_alone = self._open.get(other) == 1 and other not in self._alone
-        same_worker = not other.host and self._key(other)[1] == self._key(step)[1]
+        same_worker = not other.host and not other.options.first_delay and self._key(other)[1] == self._key(step)[1]
         return other if waits_for_it_alone and same_worker else None
 
     def _call(self, key: _Key, waiting: _Queue, steps: list[Step]) -> None:
@@ -431,8 +438,8 @@ class StepDriver:
 
     def _cancel(self, why: str) -> None:
         self._stopped = explain(StepCancelled(f"cancelled: {why}"), "")
-        for number in list(self._calls):
-            self._forget(number, kill=True)
+        for number, call in list(self._calls.items()):
+            self._forget(number, kill=bool(call.steps))  # one whose steps have ended leaves its worker in order
         self._due.clear()
         for waiting in self._queues.values():
             waiting.steps.clear()

@@ -11,6 +11,7 @@ from raflow.metrics import Status
 from raflow.runtime.failure import Failure, restore
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import Packed, Value, pack, unpack
+from raflow.workflows.inferred.trace import follow
 
 if TYPE_CHECKING:
     from raflow.workflows.inferred.history import Place
@@ -38,6 +39,8 @@ class Call:
         self.watchers: list[Callable[[], None]] = []
         """Called when it ends, on the driver's thread."""
         self.failure: Failure | None = None
+        self.trace = step
+        """What the trace keeps of it."""
 
     def value(self) -> Any:
         """Return a new copy of the result; waits for it.
@@ -77,6 +80,7 @@ class Call:
 
     def end(self) -> None:
         """Note how the step has ended."""
+        follow(self.trace, self.step)
         if self.step.status is not Status.SUCCEEDED and self.step.failures:
             self.failure = self.step.failures[-1]
         if self.step.status in (Status.FAILED, Status.TIMED_OUT):

@@ -10,68 +10,82 @@ them; one that has ended the run is tried again.
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, NamedTuple, Protocol
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from raflow.checkpoints.digest import digest
+from raflow.checkpoints.epochs import Epoch
+from raflow.checkpoints.keys import join
+from raflow.checkpoints.memory import MemoryCheckpoints
+from raflow.checkpoints.store import Checkpoints
 from raflow.errors import ResumeError, TaskError, TaskTimedout
 from raflow.metrics import Status
 from raflow.runtime.failure import Failure
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import pack, replace
 
+if TYPE_CHECKING:
+    from raflow.workflows.inferred.calls import Call
+
 _BEFORE_ALL = 1 << 60
 
 
 class Storage(Protocol):
-    """Where records are kept; `raflow.checkpoints` has such."""
+    """Where records are kept."""
 
     def read(self, key: str) -> Any:
         """Return what was written, or something else than a dictionary if nothing was."""
 
     def write(self, key: str, value: Any) -> None:
-        """Keep a value of plain and user types, as a whole or not at all."""
+        """Keep a value, as a whole or not at all."""
 
 
 class Place(NamedTuple):
     """Where a call stands in its workflow's code."""
 
-    parent: str
-    """Id of the sub-workflow's call; empty for the root."""
+    path: str
+    """What the ids of the workflow's calls begin with."""
     turn: int
     number: int
+
+
+class ResultOf(NamedTuple):
+    """Stands in the digest of arguments for the result of a call."""
+
+    call: str
 
 
 class History:
     """The records of one workflow id.
 
     Args:
-        storage: Where they are.
+        storage: Where they are: a folder as path or fsspec URL, checkpoints, a storage of `raflow.providers`
+            that is over such, or an object with `read` and `write`.
         workflow_id: Whose they are.
         resume: Whether to go on with what is there; else it is left aside.
         arguments: Of the run.
 
     Raises:
-        ResumeError: The run to go on with had other arguments.
+        ResumeError: The run to go on with had other arguments, or its records were in another process's memory.
+        NotSerializable: The arguments cannot be kept.
     """
 
-    def __init__(self, storage: Storage, workflow_id: str, *, resume: bool, arguments: Any) -> None:
-        self._storage = storage
+    def __init__(self, storage: Any, workflow_id: str, *, resume: bool, arguments: Any) -> None:
+        self._storage = _opened(storage, workflow_id)
         self._id = workflow_id
-        digest = _digest(arguments)
-        head = storage.read(f"{workflow_id}/run")
-        known = isinstance(head, dict)
-        if resume and known and head["arguments"] != digest:
-            msg = f"workflow {workflow_id!r} was started with other arguments; give these, or run it without _resume"
-            raise ResumeError(msg)
-        going_on = resume and known
-        self._number = head["number"] if going_on else head["number"] + 1 if known else 1
-        self.epoch: int = head["epoch"] + 1 if going_on else 1
+        given = digest(arguments, "the arguments of the run")
+        head = self._storage.read(self._key("run"))
+        found = isinstance(head, dict)
+        if resume:
+            self._check_start(storage, head if found else None, given)
+        goes_on = resume and found
+        self._number = head["number"] + (not goes_on) if found else 1
+        self.epoch: int = head["epoch"] + 1 if goes_on else 1
         """How many processes have worked at this run, this one included."""
-        head = {"number": self._number, "epoch": self.epoch, "arguments": digest}
-        storage.write(f"{workflow_id}/run", head)
+        self._storage.write(self._key("run"), {"number": self._number, "epoch": self.epoch, "arguments": given})
 
-    def recall(self, step: Step, place: Place, digest: str) -> tuple[int, int] | None:
-        """Give a step that was not added to a driver the end that is recorded for it.
+    def recall(self, call: Call) -> tuple[int, int] | None:
+        """Give a call, which no driver knows yet, the end that is recorded for it.
 
         Returns:
             Its place in the order of completion; None if nothing is recorded.
@@ -79,55 +93,79 @@ class History:
         Raises:
             ResumeError: Another call is recorded there.
         """
-        record = self._storage.read(self._key(place))
+        record = self._storage.read(self._place(call))
         if not isinstance(record, dict):
             return None
-        self._check(record, step, digest)
+        self._check(record, call)
         epoch, number = record["order"]
-        step.order = number - _BEFORE_ALL
-        if "error" in record:
-            kind = TaskTimedout if record["timed_out"] else TaskError
-            step.failures.append(Failure(kind(record["error"]), "", step.id))
-            step.status = Status.TIMED_OUT if record["timed_out"] else Status.FAILED
-        else:
-            step.values = (pack(record["value"], f"the recorded result of {step.id}"),)
-            step.status = Status.SUCCEEDED
+        _end(call.step, record, number - _BEFORE_ALL)
         return epoch, number
 
-    def keep(self, step: Step, place: Place, digest: str, order: tuple[int, int], value: Any) -> None:
+    def keep(self, call: Call, order: tuple[int, int], value: Any) -> None:
         """Record a result."""
-        self._write(step, place, digest, order, {"value": value})
+        self._write(call, order, {"value": value})
 
-    def keep_error(self, step: Step, place: Place, digest: str, order: tuple[int, int], error: TaskError) -> None:
+    def keep_error(self, call: Call, order: tuple[int, int], error: TaskError) -> None:
         """Record a failure."""
-        self._write(step, place, digest, order, {"error": str(error), "timed_out": isinstance(error, TaskTimedout)})
+        self._write(call, order, {"error": str(error), "timed_out": isinstance(error, TaskTimedout)})
 
-    def _write(self, step: Step, place: Place, digest: str, order: tuple[int, int], end: dict[str, Any]) -> None:
-        record = {"call": step.id, "arguments": digest, "order": list(order), **end}
-        self._storage.write(self._key(place), record)
+    def _write(self, call: Call, order: tuple[int, int], end: dict[str, Any]) -> None:
+        record = {"call": call.step.id, "arguments": call.digest, "order": list(order), **end}
+        self._storage.write(self._place(call), record)
 
-    def _check(self, record: dict[str, Any], step: Step, digest: str) -> None:
-        if record["call"] != step.id:
-            what = f"the recorded run called {record['call']} where the workflow now calls {step.id}"
-        elif record["arguments"] != digest:
-            what = f"the arguments of the call {step.id} differ from the recorded ones"
+    def _check_start(self, storage: Any, head: dict[str, Any] | None, given: str) -> None:
+        kept = getattr(storage, "checkpoints", storage)
+        if head is None and isinstance(kept, MemoryCheckpoints):
+            msg = f"workflow {self._id!r} cannot be resumed: its storage is memory, in which this process has no run"
+            raise ResumeError(msg)
+        if head is not None and head["arguments"] != given:
+            msg = f"workflow {self._id!r} was started with other arguments; give these, or run it without _resume"
+            raise ResumeError(msg)
+
+    def _check(self, record: dict[str, Any], call: Call) -> None:
+        name = call.step.id
+        if record["call"] != name:
+            what = f"the recorded run called {record['call']} where the workflow now calls {name}"
+        elif record["arguments"] != call.digest:
+            what = f"the arguments of the call {name} differ from the recorded ones"
         else:
             return
         msg = f"workflow {self._id!r} cannot be resumed: {what}; undo the change, or run it without _resume"
         raise ResumeError(msg)
 
-    def _key(self, place: Place) -> str:
-        return "/".join([self._id, "calls", str(self._number), place.parent, f"{place.turn}.{place.number}"])
+    def _place(self, call: Call) -> str:
+        assert call.place, "only such calls are recorded"
+        path, turn, number = call.place
+        return self._key("calls", self._number, *path.split("/")[:-1], f"{turn}.{number}")
+
+    def _key(self, *parts: object) -> str:
+        return join(self._id, *parts)
+
+
+def _opened(storage: Any, workflow_id: str) -> Storage:
+    kept = getattr(storage, "checkpoints", storage)
+    if isinstance(kept, str | os.PathLike):
+        kept = Checkpoints(kept)
+    opened: Storage = Epoch.take(kept, workflow_id) if isinstance(kept, Checkpoints) else kept
+    return opened
+
+
+def _end(step: Step, record: dict[str, Any], order: int) -> None:
+    step.order = order
+    if "error" in record:
+        kind = TaskTimedout if record["timed_out"] else TaskError
+        step.failures.append(Failure(kind(record["error"]), "", step.id))
+        step.status = Status.TIMED_OUT if record["timed_out"] else Status.FAILED
+    else:
+        step.values = (pack(record["value"], f"the recorded result of {step.id}"),)
+        step.status = Status.SUCCEEDED
 
 
 def arguments_digest(step: Step) -> str:
-    """Return the digest of a call's arguments, with the ids of calls in the place of their results."""
-    return _digest(replace((step.args, step.kwargs), lambda each: f"<{each.id}>" if isinstance(each, Step) else each))
+    """Return the digest of a call's arguments, with the ids of calls in the place of their results.
 
-
-def _digest(value: Any) -> str:
-    packed = pack(value, "an argument")
-    digest = hashlib.sha256(packed.data)
-    for buffer in packed.buffers:
-        digest.update(buffer)
-    return digest.hexdigest()
+    Raises:
+        NotSerializable: An argument cannot be taken apart.
+    """
+    given = replace((step.args, step.kwargs), lambda each: ResultOf(each.id) if isinstance(each, Step) else each)
+    return digest(given, f"the arguments of the call {step.id}")

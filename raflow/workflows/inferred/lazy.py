@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from raflow.errors import NotSerializable
-from raflow.runtime.steps.values import replace
+from raflow.errors import NotSerializable, TaskError
+from raflow.runtime.steps.values import pack, replace, unpack
 
 if TYPE_CHECKING:
     from raflow.workflows.inferred.calls import Call
@@ -121,6 +121,21 @@ def results_in(value: Any) -> list[Result]:
     found: list[Result] = []
     replace(value, lambda each: found.append(each) if is_result(each) else None)
     return found
+
+
+def copied(value: Any, what: str) -> Any:
+    """Return a copy of a value, in whose objects lazy results are values.
+
+    Raises:
+        NotSerializable: It cannot travel.
+        TaskError: A lazy result in one of its objects has failed.
+    """
+    try:
+        return unpack(pack(value, what))
+    except NotSerializable as error:
+        if isinstance(error.__cause__, TaskError):
+            raise error.__cause__ from error.__cause__.__cause__
+        raise
 
 
 def wait(x: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from raflow.workflows.inferred.finishing import Finishing
 from raflow.workflows.inferred.lazy import is_result
 from raflow.workflows.inferred.scope import Dependency
 
@@ -35,10 +37,12 @@ def finish_order(r: Any, *rs: Any) -> Iterator[Any]:
     """
     items = _items(r, rs)
     yield from (item for item in items if not is_result(item))
+    finishing = Finishing()
     results = [item for item in items if is_result(item)]
-    if results:
-        calls = [each._self_call for each in results]
-        yield from (results[place] for place in calls[0].run.finished(calls))
+    for result in results:
+        finishing.add(result)
+    for _ in results:
+        yield finishing.next()
 
 
 def first(r: Any, *rs: Any) -> Any:
@@ -69,6 +73,8 @@ def first(r: Any, *rs: Any) -> Any:
 def parallel_reduce(f: Callable[[Any, Any], Any], iterable: Iterable[Any], initializer: Any = _NOTHING) -> Any:
     """Reduce values and results to one, calling `f` with any two as soon as they are there.
 
+    With a dependency it returns at once; with a plain function it waits, because that runs here.
+
     Args:
         f: A dependency or a plain function of two arguments, in any order and grouping.
         iterable: Values and results; n of them take n - 1 calls.
@@ -81,23 +87,33 @@ def parallel_reduce(f: Callable[[Any, Any], Any], iterable: Iterable[Any], initi
     if not items:
         msg = "parallel_reduce() got nothing to reduce; give it an initializer"
         raise ValueError(msg)
-    results = [item for item in items if is_result(item)]
-    if results and len(items) > 1 and isinstance(f, Dependency):
+    if isinstance(f, Dependency) and len(items) > 1:
+        results = [item for item in items if is_result(item)]
         return f.scope.beside("parallel_reduce", lambda scope: _reduced(Dependency(scope, f.what), items), results)
     return _reduced(f, items)
 
 
 def _reduced(f: Callable[[Any, Any], Any], items: list[Any]) -> Any:
-    ready = [item for item in items if not is_result(item)]
-    pending = [item for item in items if is_result(item)]
-    while len(ready) + len(pending) > 1:
-        while len(ready) < 2:
-            done = next(finish_order(pending))
-            pending = [item for item in pending if item is not done]
-            ready.append(done)
-        made = f(ready.pop(0), ready.pop(0))
-        (pending if is_result(made) else ready).append(made)
-    return (ready + pending)[0]
+    plain: deque[Any] = deque()
+    finishing = Finishing()
+
+    def take(item: Any) -> None:
+        if is_result(item):
+            finishing.add(item)
+        else:
+            plain.append(item)
+
+    def there() -> Any:
+        return plain.popleft() if plain else finishing.next()
+
+    for item in items:
+        take(item)
+    made = items[0]
+    for number in range(1, len(items)):
+        made = f(there(), there())
+        if number < len(items) - 1:
+            take(made)
+    return made
 
 
 def _items(r: Any, rs: tuple[Any, ...]) -> list[Any]:

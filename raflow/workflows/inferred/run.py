@@ -8,9 +8,8 @@ Sub-workflows are steps with a host: the driver decides when they begin, a threa
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from raflow.errors import ResumeError
@@ -21,7 +20,7 @@ from raflow.runtime.steps.values import Packed, Value, unpack
 from raflow.runtime.steps.worker import Workers
 from raflow.workflows.inferred.calls import Call
 from raflow.workflows.inferred.history import History, arguments_digest
-from raflow.workflows.inferred.trace import Row, row
+from raflow.workflows.inferred.trace import shadow
 
 
 class Abandoned(BaseException):
@@ -46,8 +45,8 @@ class Run:
         self._lock = threading.Lock()
         self._open: set[Call] = set()
         self._over = False
-        self.rows: list[Row] = []
-        """Of the calls that were made, for the trace."""
+        self.trace: list[Step] = []
+        """The calls that were made."""
         self.seen: set[int] = set()
         """Failures that the workflows' code has been told of, by their identity."""
         self.failed: list[Call] = []
@@ -82,19 +81,21 @@ class Run:
         """Run a job in a thread of its own, when there is a slot."""
         threading.Thread(target=self._compute, args=(job,), name="raflow workflow", daemon=True).start()
 
-    def add(self, call: Call, needs: Iterable[str]) -> None:
+    def add(self, call: Call, needs: Iterable[Call]) -> None:
         """Take a call; returns at once.
 
         Args:
             call: Its step is not known to the driver yet.
-            needs: Ids of calls on which it depends, for the trace.
+            needs: Calls on which it depends, for the trace.
         """
-        call.step.note = call, row(call.step, needs)
+        call.step.note = call
+        call.trace = shadow(call.step, (need.trace for need in needs))
         with self._lock:
             if self._over:
-                raise Abandoned
+                msg = f"{call.step.id} cannot be called: the run of its workflow is over"
+                raise Abandoned(msg)
             self._open.add(call)
-            self.rows.append(call.step.note[1])
+            self.trace.append(call.trace)
         if not self._recalled(call):
             self._driver.add(call.step)
 
@@ -104,13 +105,12 @@ class Run:
             return False
         try:
             call.digest = arguments_digest(call.step)
-            order = self._history.recall(call.step, call.place, call.digest)
+            order = self._history.recall(call)
         except ResumeError as error:
             self.refused = error
             raise
         if order is None:
             return False
-        call.step.note[1].end(call.step)
         call.end()
         self._wake(call, order)
         return True
@@ -122,7 +122,7 @@ class Run:
         for one in told:
             for call in (one, *(each for each in self.failed if each.failure is one.failure)):
                 if call.place and call.digest and call.order:
-                    self._history.keep_error(call.step, call.place, call.digest, call.order, call.error())
+                    self._history.keep_error(call, call.order, call.error())
 
     def fetch(self, value: Value) -> Packed:
         """Return a result that may lie in the engine's store."""
@@ -138,24 +138,17 @@ class Run:
     def wait(self, call: Call) -> None:
         """Wait for a call's end."""
         if not call.ended.is_set():
-            self._blocking(call.ended.wait)
+            self.blocking(call.ended.wait)
         if call.order is None:
             raise Abandoned
 
-    def finished(self, calls: Sequence[Call]) -> Iterator[int]:
-        """Yield the positions of the calls in the order of their completion, as they complete."""
-        news: queue.SimpleQueue[int] = queue.SimpleQueue()
+    def watch(self, call: Call, watcher: Callable[[], None]) -> bool:
+        """Have a watcher called when a call ends, on the driver's thread; False if it has ended already."""
         with self._lock:
-            done = [place for place, call in enumerate(calls) if call.order is not None]
-            for place, call in enumerate(calls):
-                if call.order is None:
-                    call.watchers.append(lambda place=place: news.put(place))  # type: ignore[misc]
-        yield from sorted(done, key=lambda place: calls[place].order or (0, 0))
-        for _ in range(len(calls) - len(done)):
-            place = self._blocking(news.get)
-            if calls[place].order is None:
-                raise Abandoned
-            yield place
+            if call.ended.is_set() or call.order is not None:
+                return False
+            call.watchers.append(watcher)
+            return True
 
     def _compute(self, job: Callable[[], None]) -> None:
         with self._slots:
@@ -167,7 +160,7 @@ class Run:
             finally:
                 self._held.slot = False
 
-    def _blocking(self, wait: Callable[[], Any]) -> Any:
+    def blocking(self, wait: Callable[[], Any]) -> Any:
         """Wait without a slot."""
         if self._over:
             raise Abandoned
@@ -182,14 +175,13 @@ class Run:
     # -- endings ------------------------------------------------------------------------------------------
 
     def _ended(self, step: Step) -> None:
-        call, told = step.note
-        told.end(step)
+        call: Call = step.note
         call.end()
         step.args, step.kwargs, step.after = (), {}, ()  # they would keep the results of all steps before it
         order = (self._history.epoch if self._history else 0, step.order)
         if self._history and call.place and step.status is Status.SUCCEEDED:
             value = unpack(self.fetch(call.stored()))
-            self._history.keep(step, call.place, call.digest, order, value)
+            self._history.keep(call, order, value)
         self._wake(call, order)
 
     def _wake(self, call: Call, order: tuple[int, int] | None) -> None:

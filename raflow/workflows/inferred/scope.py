@@ -15,7 +15,7 @@ from raflow.runtime.steps.values import Packed, pack, replace, unpack
 from raflow.runtime.steps.worker import now
 from raflow.workflows.inferred.calls import Call
 from raflow.workflows.inferred.history import Place
-from raflow.workflows.inferred.lazy import Result, is_result
+from raflow.workflows.inferred.lazy import Result, copied, is_result, unwrapped
 from raflow.workflows.inferred.run import Abandoned, Run
 
 _ATOMS = (type(None), bool, int, float, str, bytes)
@@ -46,13 +46,13 @@ class Scope:
 
     Args:
         run: To which it belongs.
-        parent: Id of the call that led to it; empty for the root workflow.
+        owner: The sub-workflow's call that led to it; None for the root workflow.
         turn: 1, and one more with each restart.
     """
 
-    def __init__(self, run: Run, parent: str = "", turn: int = 1) -> None:
+    def __init__(self, run: Run, owner: Call | None = None, turn: int = 1) -> None:
         self.run = run
-        self.parent = parent
+        self.owner = owner
         self.turn = turn
         self.told: list[Call] = []
         """Failed calls of which the code was told since its last call."""
@@ -61,9 +61,14 @@ class Scope:
 
     def again(self) -> Scope:
         """Return the scope of the next turn."""
-        if not self.parent:
-            self.run.rows.clear()
-        return Scope(self.run, self.parent, self.turn + 1)
+        if not self.owner:
+            self.run.trace.clear()
+        return Scope(self.run, self.owner, self.turn + 1)
+
+    @property
+    def path(self) -> str:
+        """What the ids of its calls begin with."""
+        return f"{self.owner.step.id}/" if self.owner else ""
 
     def call(self, what: Activity | Hosted, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """Schedule a call and return its lazy result.
@@ -83,7 +88,7 @@ class Scope:
         self._calls += 1
         told, self.told = self.told, []
         self.run.survived(told)
-        return self._added(step, needs, Place(self.parent, self.turn, self._calls))
+        return self._added(step, needs, Place(self.path, self.turn, self._calls))
 
     def beside(self, name: str, job: Callable[[Scope], Any], results: list[Result]) -> Result:
         """Do a part of the workflow in a thread of its own and return its lazy result.
@@ -100,11 +105,11 @@ class Scope:
     def _named(self, name: str) -> str:
         self._times[name] += 1
         again = "" if self.turn == 1 else f"~{self.turn}"
-        return f"{self.parent}{self.parent and '/'}{name}#{self._times[name]}{again}"
+        return f"{self.path}{name}#{self._times[name]}{again}"
 
     def _added(self, step: Step, needs: list[Call], place: Place | None = None) -> Result:
         call = Call(self, step, place)
-        self.run.add(call, [*([self.parent] if self.parent else []), *(need.step.id for need in needs)])
+        self.run.add(call, [*([self.owner] if self.owner else []), *needs])
         return Result(call)
 
     def _step(self, what: Activity | Hosted, name: str) -> Step:
@@ -124,7 +129,7 @@ class Scope:
         if isinstance(each, Iterator):
             msg = f"an argument is a {type(each).__name__}, which can be read only once; pass a list"
             raise NotSerializable(msg)
-        return each if isinstance(each, _ATOMS) else unpack(pack(each, "an argument"))
+        return each if isinstance(each, _ATOMS) else copied(each, "an argument")
 
     # -- jobs ---------------------------------------------------------------------------------------------
 
@@ -135,7 +140,7 @@ class Scope:
         def whole() -> None:
             began = now()
             try:
-                value = job(Scope(self.run, step.id), args, kwargs)
+                value = job(Scope(self.run, step.note), args, kwargs)
                 attempt = Attempt(began, now(), (self._kept(value, step),))
             except Abandoned:
                 raise
@@ -149,7 +154,7 @@ class Scope:
         """Return what a job gets for a result: the value, or if that stays in the engine's store a lazy result."""
         if not isinstance(each, Step):
             return each
-        call: Call = each.note[0]
+        call: Call = each.note
         return unpack(call.stored()) if isinstance(call.stored(), Packed) else Result(call)  # type: ignore[arg-type]
 
     def _kept(self, value: Any, step: Step) -> Any:
@@ -157,7 +162,7 @@ class Scope:
         if is_result(value) and not value._self_touched:
             value._self_call.check()
             return value._self_call.stored()
-        return pack(value, f"the result of {step.id}")
+        return pack(replace(value, unwrapped), f"the result of {step.id}")
 
 
 class Dependency:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import inspect
 import keyword
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from raflow import engines
-from raflow.errors import FlowError, InvalidOption
+from raflow.errors import FlowError, InvalidOption, TaskError
 from raflow.options import StepOptions
-from raflow.runtime.steps.values import pack, replace, unpack
+from raflow.runtime.steps.values import replace
 from raflow.runtime.steps.worker import Workers
 from raflow.workflows.inferred.calls import Call, as_task_error
-from raflow.workflows.inferred.history import History, Storage
-from raflow.workflows.inferred.lazy import results_in, unwrapped
-from raflow.workflows.inferred.operations import Restart
+from raflow.workflows.inferred.history import History
+from raflow.workflows.inferred.lazy import copied, is_result, results_in, unwrapped
+from raflow.workflows.inferred.operations import Restart, finish_order
 from raflow.workflows.inferred.run import Abandoned, Run
 from raflow.workflows.inferred.scope import Activity, Dependency, Hosted, Scope
 from raflow.workflows.inferred.trace import Trace
@@ -40,9 +41,7 @@ class InferredWorkflow:
         trace: What the last run has called; None before the first run.
     """
 
-    def __init__(
-        self, w: Callable[..., Any], workflow_workers: int, storage: Storage | None, workflow_id: str | None
-    ) -> None:
+    def __init__(self, w: Callable[..., Any], workflow_workers: int, storage: Any, workflow_id: str | None) -> None:
         if not callable(w):
             msg = f"a workflow is a class or a function that returns one, not {w!r}"
             raise InvalidOption(msg)
@@ -89,7 +88,8 @@ class InferredWorkflow:
         if heartbeat is not None:
             msg = f"heartbeat={heartbeat!r} of {dep_name!r} is not supported; bound each attempt with timeout="
             raise InvalidOption(msg)
-        self._add(dep_name, Activity(dep_name, f, StepOptions(retry=retry, timeout=timeout, **options)))
+        function = f if isinstance(f, Hashable) else functools.partial(f)  # the driver sorts calls by function
+        self._add(dep_name, Activity(dep_name, function, StepOptions(retry=retry, timeout=timeout, **options)))
 
     def conf_workflow(self, dep_name: str, w: InferredWorkflow) -> None:
         """Make a workflow a dependency: its calls run in this process, its activities on this one's engine.
@@ -131,7 +131,7 @@ class InferredWorkflow:
             return self._root(run, args, kwargs, finish=_wait)
         finally:
             workers.close()
-            self.trace = Trace(self.name, run.rows)
+            self.trace = Trace(self.name, run.trace)
             if _trace:
                 log.info("trace of %s:\n%s", self.name, self.trace.to_mermaid())
 
@@ -188,22 +188,21 @@ class InferredWorkflow:
         if run.refused:
             raise run.refused
         if errors:
-            raise as_task_error(errors[0], f"workflow {self.name}")
+            error = errors[0]
+            raise error if isinstance(error, TaskError) else as_task_error(error, f"workflow {self.name}")
         self._warn([call for call in run.failed if id(call.failure) not in run.seen])
         return values[0]
 
     def _delivered(self, each: Any) -> Any:
         """Return a part of the final value free of lazy results, also those in objects of its own."""
-        plain = unwrapped(each)
-        return plain if plain is not each else unpack(pack(each, f"the result of {self.name}"))
+        return each.__wrapped__ if is_result(each) else copied(each, f"the result of {self.name}")
 
     def _executed(self, scope: Scope, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the workflow's code in this thread until it no longer restarts; waits for the results it returns."""
         while True:
             value = self._build(scope)(*args, **kwargs)
-            calls = [result._self_call for result in results_in(value)]
-            for place in scope.run.finished(calls):
-                calls[place].check()
+            for result in finish_order(results_in(value)):
+                result._self_call.check()
             if not isinstance(value, Restart):
                 return value
             args, kwargs = replace(tuple(value), unwrapped)
@@ -234,8 +233,9 @@ class LocalWorkflow(InferredWorkflow):
         workflow_workers: Workflows, sub-workflows included, that compute at once; those that wait do not count.
         executor: Where activities run: `"threads"` or `"processes"`, or the executor classes of
             `concurrent.futures`, which stand for these.
-        storage: Where calls and their results are recorded, so that `run(…, _resume=True)` can go on; that of
-            the root workflow serves its sub-workflows too.
+        storage: Where calls and their results are recorded, so that `run(…, _resume=True)` can go on: a folder as
+            path or fsspec URL, `raflow.checkpoints`, a storage of `raflow.providers`, or an object with
+            `read(key)` and `write(key, value)`. That of the root workflow serves its sub-workflows too.
         workflow_id: Under which they are recorded.
     """
 
@@ -245,7 +245,7 @@ class LocalWorkflow(InferredWorkflow):
         activity_workers: int = 8,
         workflow_workers: int = 2,
         executor: Any = "threads",
-        storage: Storage | None = None,
+        storage: Any = None,
         workflow_id: str | None = None,
     ) -> None:
         super().__init__(w, workflow_workers, storage, workflow_id)
@@ -259,7 +259,8 @@ class LocalWorkflow(InferredWorkflow):
         self._processes = _EXECUTORS[executor]
 
     def _workers(self) -> Workers:
-        name, _ = engines.choose("auto", "local")
+        name, reason = engines.choose("auto", "local")
+        log.debug("workflow %s runs on the engine %s (%s)", self.name, name, reason)
         return engines.workers(name, threads=self._activity_workers, processes=self._processes)
 
 
@@ -275,7 +276,7 @@ class RayWorkflow(InferredWorkflow):
         self,
         w: Callable[..., Any],
         workflow_workers: int = 2,
-        storage: Storage | None = None,
+        storage: Any = None,
         workflow_id: str | None = None,
     ) -> None:
         super().__init__(w, workflow_workers, storage, workflow_id)

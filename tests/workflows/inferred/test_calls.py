@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +166,22 @@ def test_errors_are_retried(workflow: Make, tmp_path: Path, retry: Any) -> None:
     assert made.run() == 2
 
 
-def test_a_tuple_gives_the_delay_before_each_attempt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [0, "waited for"])
+def test_a_tuple_gives_the_delay_before_the_first_attempt_too(given: Any) -> None:
+    made = LocalWorkflow(lambda double: lambda: double(double(1) if given else 2))
+    made.conf_activity("double", double, retry=(0.2,))
+    began = time.monotonic()
+    assert made.run() == 4
+    assert time.monotonic() - began >= (0.4 if given else 0.2)
+
+
+def test_a_tuple_gives_the_number_of_attempts(tmp_path: Path) -> None:
     made = LocalWorkflow(lambda flaky: lambda: flaky(str(tmp_path), 1))
     made.conf_activity("flaky", flaky, retry=(0.0,))
     with pytest.raises(TaskError, match="ConnectionError: 0"):
         made.run()
     assert made.trace is not None
-    assert made.trace.rows[0].attempts == 1
+    assert made.trace.steps[0].attempts == 1
 
 
 def slow_at_first(folder: str) -> str:
@@ -250,6 +260,20 @@ def test_a_dependency_is_no_argument() -> None:
     made.conf_activity("double", double)
     with pytest.raises(TaskError, match="'double' is a dependency of a workflow"):
         made.run()
+
+
+@dataclass
+class Power:
+    """A callable that cannot be hashed."""
+
+    exponent: int
+
+    def __call__(self, n: int) -> int:
+        return int(n**self.exponent)
+
+
+def test_any_callable_is_an_activity(workflow: Make) -> None:
+    assert workflow(lambda power, text: lambda: text(power(3)), power=Power(2), text=str).run() == "9"
 
 
 async def later(value: Any) -> Any:

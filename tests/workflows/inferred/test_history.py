@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import copy
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raflow.errors import InvalidOption, ResumeError
+from raflow.checkpoints.epochs import Epoch
+from raflow.checkpoints.store import Checkpoints
+from raflow.errors import InvalidOption, ResumeError, Superseded
+from raflow.providers import StorageDefault
 from raflow.workflows.inferred import (
     LocalWorkflow,
     RayWorkflow,
@@ -104,7 +111,7 @@ def test_resuming_a_finished_run_calls_nothing_and_a_new_run_calls_everything() 
     assert [made.run(_resume=True), made.run(_resume=True)] == ["ab", "ab"]
     assert CALLED == ["a", "ab"]
     assert made.trace is not None
-    assert [row.status.value for row in made.trace.rows] == ["succeeded", "succeeded"]
+    assert [row.status.value for row in made.trace.steps] == ["succeeded", "succeeded"]
     made.run()
     assert CALLED == ["a", "ab", "a", "ab"]
 
@@ -287,6 +294,75 @@ def test_a_durable_workflow_needs_storage_and_an_id() -> None:
     made.conf_activity("note", noted)
     with pytest.raises(InvalidOption, match="made without storage and workflow_id"):
         made.run(_resume=True)
+
+
+PROGRAM = """
+import os, signal, sys
+import raflow.workflows.inferred as inferred
+
+folder = sys.argv[1]
+
+def add(total, n):
+    with open(f"{{folder}}/calls", "a") as calls:
+        calls.write(f"{{n}} ")
+    if n == 3 and not os.path.exists(f"{{folder}}/mended"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {{"total": total + n, "seen": {{n, (n, "text")}}, "raw": b"x"}}
+
+class Sum:
+    def __init__(self, add):
+        self.add = add
+
+    def __call__(self, numbers):
+        found = {{"total": 0}}
+        for n in numbers:
+            found = self.add(found["total"], n)
+        return found
+
+w = inferred.LocalWorkflow(Sum, storage=folder + "/records", workflow_id="sum/1")
+w.conf_activity("add", add)
+print(w.run([1, 2, 3, 4, 5], _resume={resume}))
+"""
+
+
+def test_a_killed_run_goes_on_in_another_process(tmp_path: Path) -> None:
+    def run(resume: bool) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", PROGRAM.format(resume=resume), str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    for resume in (False, True, True):
+        assert run(resume).returncode == -signal.SIGKILL
+    (tmp_path / "mended").touch()
+    done = run(resume=True)
+    assert done.returncode == 0, done.stderr
+    assert eval(done.stdout) == {"total": 15, "seen": {5, (5, "text")}, "raw": b"x"}
+    assert (tmp_path / "calls").read_text().split() == ["1", "2", "3", "3", "3", "3", "4", "5"]
+
+
+def test_a_run_that_another_process_has_resumed_is_told(tmp_path: Path) -> None:
+    def factory(note: Any, take_over: Any) -> Callable[[], Any]:
+        return lambda: note(take_over(note("a")))
+
+    def take_over(text: str) -> str:
+        Epoch.take(Checkpoints(tmp_path), "w")
+        return text
+
+    made = LocalWorkflow(factory, storage=Checkpoints(tmp_path), workflow_id="w")
+    made.conf_activity("note", noted)
+    made.conf_activity("take_over", take_over)
+    with pytest.raises(Superseded, match="'w' was resumed by another process"):
+        made.run()
+
+
+def test_memory_that_has_no_run_cannot_be_resumed() -> None:
+    storage = StorageDefault()
+    made = LocalWorkflow(chain(["a"]), storage=storage, workflow_id="w")
+    made.conf_activity("note", noted)
+    with pytest.raises(ResumeError, match="its storage is memory, in which this process has no run"):
+        made.run(_resume=True)
+    made.run()
+    assert made.run(_resume=True) == "a"
+    assert CALLED == ["a"]
 
 
 def test_results_on_each_engine_are_recorded(engine: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -239,3 +240,44 @@ def test_what_the_workflow_does_to_an_argument_after_a_call_does_not_reach_the_c
     made.conf_activity("late", lambda: gate.wait(10))
     made.conf_activity("size", lambda pair, go: len(pair.left))
     assert made.run() == 0
+
+
+@dataclass(repr=False)
+class Silent:
+    part: Any
+
+
+def test_a_failing_result_in_an_object_among_the_arguments_is_its_own_error() -> None:
+    made = LocalWorkflow(lambda bad, give: lambda: give(Silent(bad("x"))))
+    made.conf_activity("bad", int)
+    made.conf_activity("give", given)
+    with pytest.raises(TaskError, match=r"^ValueError: invalid literal .* \(task bad#1\)$"):
+        made.run()
+
+
+def megabytes(n: int) -> Any:
+    return np.full(n * 125_000, 1.0)
+
+
+def size(arrays: Any) -> str:
+    return f"{sum(each.nbytes for each in arrays) // 1_000_000} MB"
+
+
+def test_large_results_are_passed_on_through_sub_workflows(workflow: Callable[..., InferredWorkflow]) -> None:
+    class Sub:
+        def __init__(self, megabytes: Any) -> None:
+            self.megabytes = megabytes
+
+        def __call__(self, array: Any) -> Any:
+            return array if is_result(array) or array.nbytes else self.megabytes(1)
+
+    class Outer:
+        def __init__(self, sub: Any, megabytes: Any, size: Any) -> None:
+            self.sub, self.megabytes, self.size = sub, megabytes, size
+
+        def __call__(self) -> Any:
+            arrays = [self.sub(self.megabytes(3)), self.sub(self.megabytes(0))]
+            return [self.size(arrays), arrays[1].nbytes, {"mean": arrays[0].mean()}]
+
+    sub = workflow(Sub, megabytes=megabytes)
+    assert workflow(Outer, sub=sub, megabytes=megabytes, size=size).run() == ["4 MB", 1_000_000, {"mean": 1.0}]

@@ -149,7 +149,7 @@ def test_parallel_reduce_takes_plain_functions_and_activities_on_results(
     made = workflow(Sums, add=add)
     assert made.run() == [45, 45, 145, 6, 4]
     assert made.trace is not None
-    reductions = [row.id for row in made.trace.rows if row.id.startswith("parallel_reduce#1/")]
+    reductions = [row.id for row in made.trace.steps if row.id.startswith("parallel_reduce#1/")]
     assert len(reductions) == 9
 
 
@@ -184,7 +184,7 @@ def test_restart_runs_again_with_a_fresh_history(workflow: Callable[..., Inferre
     made = workflow(Counting, add=add)
     assert made.run(3) == 30
     assert made.trace is not None
-    assert made.trace.rows == ()
+    assert made.trace.steps == ()
 
 
 def test_two_thousand_restarts_are_a_loop() -> None:

@@ -118,7 +118,7 @@ def test_tasks_that_nobody_needs_are_given_up_at_the_end() -> None:
     assert made.run() == 2
     assert time.monotonic() - began < 5
     assert made.trace is not None
-    assert made.trace.rows[0].status.value == "cancelled"
+    assert made.trace.steps[0].status.value == "cancelled"
     gate.set()
 
 

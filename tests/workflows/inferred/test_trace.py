@@ -41,10 +41,10 @@ def test_a_trace_has_the_calls_in_order_and_their_edges(workflow: Make) -> None:
     made = workflow(Squares, square=square, add=add)
     made.run(2, 10)
     trace = traced(made)
-    assert [(row.id, row.needs, row.status.value) for row in trace.rows] == [
-        ("square#1", (), "succeeded"),
-        ("square#2", (), "succeeded"),
-        ("add#1", ("square#1", "square#2"), "succeeded"),
+    assert [(step.id, [need.id for need in step.after], step.status.value) for step in trace.steps] == [
+        ("square#1", [], "succeeded"),
+        ("square#2", [], "succeeded"),
+        ("add#1", ["square#1", "square#2"], "succeeded"),
     ]
     assert '"square#1" -> "add#1"' in trace.to_dot()
     assert trace.to_mermaid().count("-->") == 2
@@ -56,10 +56,10 @@ def test_a_failed_run_has_a_trace_with_the_error_and_what_it_blocked(workflow: M
     made = workflow(Squares, square=square, add=add)
     with pytest.raises(TaskError):
         made.run("a", 1)
-    rows = {row.id: row for row in traced(made).rows}
-    assert rows["square#1"].status.value == "failed"
-    assert rows["square#1"].error.startswith("TypeError: ")
-    assert rows["add#1"].status.value == "cancelled"
+    steps = {step.id: step for step in traced(made).steps}
+    assert steps["square#1"].status.value == "failed"
+    assert isinstance(steps["square#1"].error, TypeError)
+    assert steps["add#1"].status.value == "cancelled"
     assert "TypeError" in traced(made).to_dot()
 
 
@@ -88,4 +88,4 @@ def test_the_trace_is_logged_if_asked_and_each_run_has_its_own(caplog: pytest.Lo
         made.run(1, 2, _trace=True)
     assert "flowchart" in caplog.text
     assert traced(made) is not first
-    assert len(traced(made).rows) == len(first.rows) == 3
+    assert len(traced(made).steps) == len(first.steps) == 3
