@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from raflow.checkpoints.digest import digest
 from raflow.checkpoints.epochs import Epoch
-from raflow.checkpoints.store import join
+from raflow.checkpoints.keys import join
 from raflow.errors import InputChangedError, ResumeError
 from raflow.metrics import Status
 from raflow.providers import StorageDefault, find

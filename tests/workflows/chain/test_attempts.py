@@ -48,7 +48,12 @@ def test_a_failure_is_tried_again_and_all_errors_are_kept_with_their_attempts() 
 
 def test_a_success_after_retries_is_a_success_that_remembers() -> None:
     task = run(action(retry=3, retry_delay=0)(failing(2, ValueError("no"))))
-    assert (task.status, task.current_context.storage, task.retry_count, len(task.errors)) == ("Completed", "good", 2, 2)
+    assert (task.status, task.current_context.storage, task.retry_count, len(task.errors)) == (
+        "Completed",
+        "good",
+        2,
+        2,
+    )
 
 
 def test_no_retry_and_zero_retries_are_one_attempt() -> None:
@@ -72,14 +77,18 @@ def test_jitter_and_max_delay_bound_the_waits(monkeypatch: pytest.MonkeyPatch) -
 
 def test_only_errors_of_retry_on_are_tried_again() -> None:
     assert len(run(action(retry=3, retry_delay=0, retry_on=OSError)(failing(9, ValueError()))).errors) == 1
-    assert len(run(action(retry=3, retry_delay=0, retry_on=(OSError, ValueError))(failing(9, ValueError()))).errors) == 3
+    assert (
+        len(run(action(retry=3, retry_delay=0, retry_on=(OSError, ValueError))(failing(9, ValueError()))).errors) == 3
+    )
 
 
 def test_timeouts_of_the_user_s_own_code_are_tried_again() -> None:
     assert run(action(retry=3, retry_delay=0)(failing(2, TimeoutError("socket")))).status == "Completed"
 
 
-@pytest.mark.parametrize("text", ["initial_context", "previous_context", "missing 1 required positional argument: 'self'"])
+@pytest.mark.parametrize(
+    "text", ["initial_context", "previous_context", "missing 1 required positional argument: 'self'"]
+)
 def test_the_text_of_an_error_decides_nothing(text: str) -> None:
     task = run(action(retry=2, retry_delay=0)(failing(9, KeyError(text))))
     assert [(one.attempt, one.exception) for one in task.errors] == [(1, "KeyError"), (2, "KeyError")]

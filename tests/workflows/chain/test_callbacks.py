@@ -72,7 +72,11 @@ def test_a_failing_callback_changes_nothing_and_is_reported(
     workflow = Workflow()
     workflow.task.add([good, good], callback=broken)
     run = workflow.start(on_success=lambda tasks: ends.append("good"), **options).wait()
-    assert (run.status, ends, [task.status for task in run.tasks]) == ("Completed", ["good"], ["Completed", "Completed"])
+    assert (run.status, ends, [task.status for task in run.tasks]) == (
+        "Completed",
+        ["good"],
+        ["Completed", "Completed"],
+    )
     assert sorted((one.callback, str(one.task_id), one.error) for one in run.callback_errors) == [
         ("broken", "good#0", error),
         ("broken", "good#1", error),

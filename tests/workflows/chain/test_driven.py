@@ -136,7 +136,9 @@ def test_one_failing_parallel_task_leaves_the_others(engine: str) -> None:
     workflow = parallel(engine, process_id, fail_thrice, process_id)
     assert statuses(workflow) == ["Completed", "Failed", "Completed"]
     task = workflow.result_task()[1]
-    assert [(one.attempt, one.exception, one.message) for one in task.errors] == [(n, "ValueError", "no") for n in (1, 2, 3)]
+    assert [(one.attempt, one.exception, one.message) for one in task.errors] == [
+        (n, "ValueError", "no") for n in (1, 2, 3)
+    ]
     assert (task.retry_count, task.state) == (2, Status.FAILED)
     assert "in fail_thrice" in task.errors[0].traceback
 
@@ -189,7 +191,9 @@ def test_what_cannot_travel_fails_its_task_by_name_and_never_hangs(engine: str) 
     workflow.start(mode="parallel", engine=engine)
     assert time.monotonic() - began < 10
     assert [task.errors[0].exception for task in workflow.result_task()] == ["NotSerializable"] * 3
-    assert [task.task_id in task.errors[0].message or "holds" in task.errors[0].message for task in workflow.result_task()]
+    assert [
+        task.task_id in task.errors[0].message or "holds" in task.errors[0].message for task in workflow.result_task()
+    ]
     assert "step increase#0" in workflow.task.queue[0].errors[0].message
 
 
@@ -260,7 +264,13 @@ def test_a_resume_skips_what_has_succeeded_and_hands_its_result_on(engine: str, 
     mark.touch()
     second.start(engine=engine, resume=True)
     before = first.result_storage()[0]
-    assert second.result_storage() == [before, (before, "process_id#0"), ((before, "process_id#0"), "needs_mark#0"), 1, None]
+    assert second.result_storage() == [
+        before,
+        (before, "process_id#0"),
+        ((before, "process_id#0"), "needs_mark#0"),
+        1,
+        None,
+    ]
     assert second.task.queue[0].started_at is None
     assert second.task.queue[1].started_at is not None
 
@@ -271,7 +281,10 @@ def test_changes_on_an_engine_are_logged_in_their_order(caplog: pytest.LogCaptur
     workflow.task.add(fail_thrice)
     workflow.start(mode="parallel", engine="local")
     lines = [(one.levelname, one.getMessage()) for one in caplog.records if "fail_thrice" in one.getMessage()]
-    going, again = ("INFO", "workflow w: task fail_thrice#0: In progress"), "workflow w: task fail_thrice#0: Retry: ValueError: no"
+    going, again = (
+        ("INFO", "workflow w: task fail_thrice#0: In progress"),
+        "workflow w: task fail_thrice#0: Retry: ValueError: no",
+    )
     failed = ("ERROR", "workflow w: task fail_thrice#0: Failed: ValueError: no")
     assert [line for line in lines if "progress: " not in line[1]][:2] == [going, ("INFO", again)]
     assert lines[-1] == failed

@@ -177,7 +177,7 @@ def test_the_contexts_of_a_class_are_a_list_in_the_model() -> None:
         def first(self) -> int:
             return 1
 
-    assert started(action(lambda: Step())).result().tasks[0].current_context == [1]
+    assert started(action(Step)).result().tasks[0].current_context == [1]
 
 
 def test_every_change_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -188,7 +188,7 @@ def test_every_change_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:
     @action(retry=2, retry_delay=0)
     def twice() -> None:
         if next(flaky, None):
-            raise ValueError("first")  # noqa: EM101
+            raise ValueError("first")
 
     workflow.task.add([twice, fail])
     workflow.start()
