@@ -1,4 +1,4 @@
-"""Move data through Python functions on Ray: sources, processors, sinks.
+"""Python functions on Ray: data that moves through processors, and steps that make a workflow.
 
 The public names load on first use, so that `import raflow` stays light.
 """
@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from raflow.errors import FlowFailed as FlowFailed
     from raflow.errors import RaflowError as RaflowError
     from raflow.errors import RunFailed as RunFailed
+    from raflow.errors import TaskError as TaskError
+    from raflow.errors import TaskTimedout as TaskTimedout
     from raflow.flow import Flow as Flow
     from raflow.options import FlowOptions as FlowOptions
     from raflow.options import Retry as Retry
@@ -20,11 +23,66 @@ if TYPE_CHECKING:
     from raflow.runtime.run import Run as Run
     from raflow.sinks import Sink as Sink
     from raflow.sources import Source as Source
+    from raflow.workflows.chain import Config as Config
+    from raflow.workflows.chain import Task as Task
+    from raflow.workflows.chain import Workflow as Workflow
+    from raflow.workflows.chain import WorkflowRun as WorkflowRun
+    from raflow.workflows.chain import action as action
+    from raflow.workflows.context import Context as Context
+    from raflow.workflows.inferred import LocalWorkflow as LocalWorkflow
+    from raflow.workflows.inferred import RayWorkflow as RayWorkflow
+    from raflow.workflows.inferred import finish_order as finish_order
+    from raflow.workflows.inferred import first as first
+    from raflow.workflows.inferred import parallel_reduce as parallel_reduce
+    from raflow.workflows.inferred import restart as restart
+    from raflow.workflows.inferred import wait as wait
+    from raflow.workflows.spec import AppOption as AppOption
+    from raflow.workflows.spec import AppRunConfig as AppRunConfig
+    from raflow.workflows.spec import Configuration as Configuration
+    from raflow.workflows.spec import FlowGraph as FlowGraph
+    from raflow.workflows.spec import FlowSpec as FlowSpec
+    from raflow.workflows.spec import app as app
+    from raflow.workflows.spec import foreach as foreach
+    from raflow.workflows.spec import join as join
+    from raflow.workflows.spec import log as log
+    from raflow.workflows.spec import needs as needs
+    from raflow.workflows.spec import optional as optional
+    from raflow.workflows.spec import repeat as repeat
+    from raflow.workflows.spec import step as step
 
 _HOME = {
     # what a user declares
     "Flow": "raflow.flow",
     "consumer": "raflow.processors",
+    # chains of actions
+    "Workflow": "raflow.workflows.chain",
+    "action": "raflow.workflows.chain",
+    "Config": "raflow.workflows.chain",
+    "Task": "raflow.workflows.chain",
+    "WorkflowRun": "raflow.workflows.chain",
+    "Context": "raflow.workflows.context",
+    # workflows as classes
+    "FlowSpec": "raflow.workflows.spec",
+    "step": "raflow.workflows.spec",
+    "needs": "raflow.workflows.spec",
+    "foreach": "raflow.workflows.spec",
+    "join": "raflow.workflows.spec",
+    "repeat": "raflow.workflows.spec",
+    "optional": "raflow.workflows.spec",
+    "app": "raflow.workflows.spec",
+    "Configuration": "raflow.workflows.spec",
+    "FlowGraph": "raflow.workflows.spec",
+    "AppOption": "raflow.workflows.spec",
+    "AppRunConfig": "raflow.workflows.spec",
+    "log": "raflow.workflows.spec",
+    # inferred workflows
+    "LocalWorkflow": "raflow.workflows.inferred",
+    "RayWorkflow": "raflow.workflows.inferred",
+    "wait": "raflow.workflows.inferred",
+    "first": "raflow.workflows.inferred",
+    "finish_order": "raflow.workflows.inferred",
+    "parallel_reduce": "raflow.workflows.inferred",
+    "restart": "raflow.workflows.inferred",
     # options
     "FlowOptions": "raflow.options",
     "Retry": "raflow.options",
@@ -35,13 +93,20 @@ _HOME = {
     "Run": "raflow.runtime.run",
     "RaflowError": "raflow.errors",
     "RunFailed": "raflow.errors",
+    "FlowFailed": "raflow.errors",
+    "TaskError": "raflow.errors",
+    "TaskTimedout": "raflow.errors",
 }
 
 __all__ = [  # noqa: RUF022 - grouped by use
     "Flow", "consumer",
+    "Workflow", "action", "Config", "Task", "WorkflowRun", "Context",
+    "FlowSpec", "step", "needs", "foreach", "join", "repeat", "optional", "app", "Configuration", "FlowGraph",
+    "AppOption", "AppRunConfig", "log",
+    "LocalWorkflow", "RayWorkflow", "wait", "first", "finish_order", "parallel_reduce", "restart",
     "FlowOptions", "Retry",
     "Source", "Sink",
-    "Run", "RaflowError", "RunFailed",
+    "Run", "RaflowError", "RunFailed", "FlowFailed", "TaskError", "TaskTimedout",
     "__version__",
 ]  # fmt: skip
 

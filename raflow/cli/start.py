@@ -95,9 +95,7 @@ def _made(factory: str, workflow_id: str | None) -> Any:
     found = load(factory)
     workflow = found() if callable(found) else found
     if not isinstance(workflow, Workflow):
-        msg = (
-            f"--workflow {factory} is a {type(workflow).__name__}, not a function that returns a Workflow"
-        )
+        msg = f"--workflow {factory} is a {type(workflow).__name__}, not a function that returns a Workflow"
         raise FlowError(msg)
     return workflow
 

@@ -40,8 +40,16 @@ def portable(failure: Failure, pickle: Any) -> Failure:
     try:
         pickle.loads(pickle.dumps(failure.error))
     except Exception:
-        return replace(failure, error=RaflowError(f"{type(failure.error).__name__}: {failure.error}"))
+        return replace(failure, error=RaflowError(said(failure.error)))
     return failure
+
+
+def said(error: BaseException) -> str:
+    """Return an error's type and text; only the type where it has no text to give."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 def restore(failure: Failure) -> BaseException:

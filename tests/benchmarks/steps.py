@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import dotflow
 import ray
-from raflow.workflows.inferred import LocalWorkflow
-from raflow.workflows.spec import Configuration, FlowSpec, foreach, join, needs, step
 
 import raflow
+from raflow.workflows.inferred import LocalWorkflow
+from raflow.workflows.spec import Configuration, FlowSpec, foreach, join, needs, step
 
 ROUNDS = 5
 TASKS, ITEMS, LINKS = 1_000, 5_000, 1_000

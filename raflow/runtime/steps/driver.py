@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
 from raflow.metrics import Status
 from raflow.options import StepOptions
-from raflow.runtime.failure import Failure, explain
+from raflow.runtime.failure import Failure, explain, said
 from raflow.runtime.steps.events import Observers, StepEvent
 from raflow.runtime.steps.step import Attempt, Step, arguments
 from raflow.runtime.steps.values import unpack
@@ -449,7 +449,7 @@ class StepDriver:
     def _tell(self, step: Step) -> None:
         if self._observers:
             error = step.failures[-1].error if step.failures and step.status is not Status.SUCCEEDED else None
-            text = f"{type(error).__name__}: {error}" if error is not None else None
+            text = None if error is None else said(error)
             self._observers.tell(StepEvent(self.run_id, step.id, step.status, now(), step.attempts, text))
 
 

@@ -118,7 +118,9 @@ def _duration(steps: Sequence[Step], at: datetime) -> float | None:
     started = [step.started_at for step in steps if step.started_at]
     is_over = all(step.status.is_final for step in steps)
     ended = [step.finished_at for step in steps if step.finished_at] if is_over else [at]
-    return (max(ended) - min(started)).total_seconds() if started and ended else None
+    if not started or not ended:
+        return None
+    return max(0.0, (max(ended) - min(started)).total_seconds())  # the clocks of two nodes may differ
 
 
 def _when(step: Step) -> float:

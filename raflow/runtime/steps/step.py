@@ -72,6 +72,10 @@ class Step:
     def __post_init__(self) -> None:
         self.id = self.id or self.name
 
+    def __reduce__(self) -> Any:
+        msg = f"step {self.id} is in a container that is not looked into; use a list, tuple, set or dict"
+        raise TypeError(msg)
+
     @property
     def parts(self) -> list[Part]:
         """The items of an expanded result, as arguments for other steps."""

@@ -1,7 +1,8 @@
 """Values on their way between steps: pickled once, large buffers apart, so that readers share them.
 
 Every step gets values of its own: what one step does to its arguments, no other step sees. Buffers of
-Arrow and NumPy are shared and therefore read-only.
+Arrow and NumPy are shared and therefore read-only; in threads also with the step that has made them, which
+must not change what it has returned.
 """
 
 from __future__ import annotations
@@ -70,13 +71,20 @@ def pack(value: Any, what: str) -> Packed:
     buffers: list[Any] = []
     try:
         data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    except RecursionError as error:
-        msg = f"{what} cannot travel: it is nested too deeply"
-        raise NotSerializable(msg) from error
     except Exception as error:
-        msg = f"{what} cannot travel: {type(value).__name__} {value!r:.80}: {error}"
+        deep = "recursion" in str(error).lower()
+        why = "it is nested too deeply" if deep else f"{type(value).__name__} {shown(value)}: {error}"
+        msg = f"{what} cannot travel: {why}"
         raise NotSerializable(msg) from error
     return Packed(data, tuple(pickle.PickleBuffer(buffer.raw().toreadonly()) for buffer in buffers))
+
+
+def shown(value: Any) -> str:
+    """Return the beginning of a value's text; its type's where it cannot say what it is."""
+    try:
+        return f"{value!r:.80}"
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 def unpack(packed: Packed) -> Any:
@@ -122,9 +130,13 @@ def replace(value: Any, swap: Callable[[Any], Any]) -> Any:
         swap: Gets each other object, returns what takes its place.
 
     Raises:
-        NotSerializable: A generator or iterator, which can be read only once; or a value that contains itself.
+        NotSerializable: A value contains itself, or is nested too deeply.
     """
-    return _replace(value, swap, ())
+    try:
+        return _replace(value, swap, ())
+    except RecursionError as error:
+        msg = "an argument is nested too deeply"
+        raise NotSerializable(msg) from error
 
 
 def _replace(value: Any, swap: Callable[[Any], Any], path: tuple[int, ...]) -> Any:
@@ -141,4 +153,4 @@ def _replace(value: Any, swap: Callable[[Any], Any], path: tuple[int, ...]) -> A
     if kind is dict:
         return {_replace(key, swap, path): _replace(each, swap, path) for key, each in value.items()}
     items = [_replace(each, swap, path) for each in value]
-    return kind(*items) if is_named else kind(items)
+    return kind._make(items) if is_named else kind(items)

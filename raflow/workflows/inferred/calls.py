@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from raflow.errors import StepTimedOut, TaskError, TaskTimedout
 from raflow.metrics import Status
+from raflow.runtime.failure import Failure, restore
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import Packed, Value, pack, unpack
-from raflow.runtime.work import Failure, restore
 
 if TYPE_CHECKING:
+    from raflow.workflows.inferred.history import Place
     from raflow.workflows.inferred.scope import Scope
 
 
@@ -22,10 +23,13 @@ class Call:
     Args:
         scope: In which it was made.
         step: What it became.
+        place: Where it stands in the workflow's code; None if it is not to be recorded.
     """
 
-    def __init__(self, scope: Scope, step: Step) -> None:
+    def __init__(self, scope: Scope, step: Step, place: Place | None = None) -> None:
         self.scope = scope
+        self.place = place
+        self.digest = ""
         self.run = scope.run
         self.step = step
         self.order: tuple[int, int] | None = None
@@ -53,7 +57,13 @@ class Call:
         self.run.wait(self)
         if self.failure:
             self.run.seen.add(id(self.failure))
-            raise as_task_error(restore(self.failure), f"task {self.step.id}")
+            self.scope.told.append(self)
+            raise self.error()
+
+    def error(self) -> TaskError:
+        """Return what the workflow sees of its failure."""
+        assert self.failure, "it has failed"
+        return as_task_error(restore(self.failure), f"task {self.step.id}")
 
     def stored(self) -> Value:
         """Return the result as the engine keeps it."""
@@ -70,7 +80,7 @@ class Call:
         if self.step.status is not Status.SUCCEEDED and self.step.failures:
             self.failure = self.step.failures[-1]
         if self.step.status in (Status.FAILED, Status.TIMED_OUT):
-            self.scope.failed.append(self)
+            self.run.failed.append(self)
 
 
 def _content(packed: Packed) -> tuple[Any, ...]:

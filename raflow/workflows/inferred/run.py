@@ -13,11 +13,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from raflow.errors import ResumeError
+from raflow.metrics import Status
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.step import Step
-from raflow.runtime.steps.values import Packed, Value
+from raflow.runtime.steps.values import Packed, Value, unpack
 from raflow.runtime.steps.worker import Workers
 from raflow.workflows.inferred.calls import Call
+from raflow.workflows.inferred.history import History, arguments_digest
 from raflow.workflows.inferred.trace import Row, row
 
 
@@ -31,10 +34,12 @@ class Run:
     Args:
         workers: Where activities run, started.
         slots: Threads of workflows that compute at once.
+        history: Where calls are recorded; None: nowhere.
     """
 
-    def __init__(self, workers: Workers, slots: int) -> None:
+    def __init__(self, workers: Workers, slots: int, history: History | None = None) -> None:
         self._workers = workers
+        self._history = history
         self._driver = StepDriver(workers, on_end=self._ended)
         self._slots = threading.Semaphore(slots)
         self._held = threading.local()
@@ -45,6 +50,10 @@ class Run:
         """Of the calls that were made, for the trace."""
         self.seen: set[int] = set()
         """Failures that the workflows' code has been told of, by their identity."""
+        self.failed: list[Call] = []
+        """Calls that have failed themselves, in the order of completion."""
+        self.refused: ResumeError | None = None
+        """Why the run cannot go on, if a call differs from its record."""
 
     def root(self, job: Callable[[], None], *, finish: bool) -> None:
         """Run the root workflow's job to its end.
@@ -86,7 +95,34 @@ class Run:
                 raise Abandoned
             self._open.add(call)
             self.rows.append(call.step.note[1])
-        self._driver.add(call.step)
+        if not self._recalled(call):
+            self._driver.add(call.step)
+
+    def _recalled(self, call: Call) -> bool:
+        """End a call as its record says, if there is one."""
+        if self._history is None or call.place is None:
+            return False
+        try:
+            call.digest = arguments_digest(call.step)
+            order = self._history.recall(call.step, call.place, call.digest)
+        except ResumeError as error:
+            self.refused = error
+            raise
+        if order is None:
+            return False
+        call.step.note[1].end(call.step)
+        call.end()
+        self._wake(call, order)
+        return True
+
+    def survived(self, told: Iterable[Call]) -> None:
+        """Record failures in spite of which a workflow has gone on, and where they came from."""
+        if self._history is None:
+            return
+        for one in told:
+            for call in (one, *(each for each in self.failed if each.failure is one.failure)):
+                if call.place and call.digest and call.order:
+                    self._history.keep_error(call.step, call.place, call.digest, call.order, call.error())
 
     def fetch(self, value: Value) -> Packed:
         """Return a result that may lie in the engine's store."""
@@ -150,7 +186,11 @@ class Run:
         told.end(step)
         call.end()
         step.args, step.kwargs, step.after = (), {}, ()  # they would keep the results of all steps before it
-        self._wake(call, (0, step.order))
+        order = (self._history.epoch if self._history else 0, step.order)
+        if self._history and call.place and step.status is Status.SUCCEEDED:
+            value = unpack(self.fetch(call.stored()))
+            self._history.keep(step, call.place, call.digest, order, value)
+        self._wake(call, order)
 
     def _wake(self, call: Call, order: tuple[int, int] | None) -> None:
         with self._lock:

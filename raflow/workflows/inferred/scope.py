@@ -9,11 +9,12 @@ from typing import Any
 
 from raflow.errors import NotSerializable, TaskError
 from raflow.options import StepOptions
+from raflow.runtime.failure import explain
 from raflow.runtime.steps.step import PLAIN, Attempt, Step
 from raflow.runtime.steps.values import Packed, pack, replace, unpack
 from raflow.runtime.steps.worker import now
-from raflow.runtime.work import explain
 from raflow.workflows.inferred.calls import Call
+from raflow.workflows.inferred.history import Place
 from raflow.workflows.inferred.lazy import Result, is_result
 from raflow.workflows.inferred.run import Abandoned, Run
 
@@ -53,8 +54,9 @@ class Scope:
         self.run = run
         self.parent = parent
         self.turn = turn
-        self.failed: list[Call] = []
-        """Calls that have failed themselves, in the order of completion."""
+        self.told: list[Call] = []
+        """Failed calls of which the code was told since its last call."""
+        self._calls = 0
         self._times: Counter[str] = Counter()
 
     def again(self) -> Scope:
@@ -62,10 +64,6 @@ class Scope:
         if not self.parent:
             self.run.rows.clear()
         return Scope(self.run, self.parent, self.turn + 1)
-
-    def unseen(self) -> list[Call]:
-        """Return the calls that have failed without anybody being told."""
-        return [call for call in self.failed if id(call.failure) not in self.run.seen]
 
     def call(self, what: Activity | Hosted, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Result:
         """Schedule a call and return its lazy result.
@@ -82,7 +80,10 @@ class Scope:
             msg = f"call {name}: {error or 'its arguments are nested too deeply'}"
             raise TaskError(msg) from error
         step.after = tuple(need.step for need in needs)
-        return self._added(step, needs)
+        self._calls += 1
+        told, self.told = self.told, []
+        self.run.survived(told)
+        return self._added(step, needs, Place(self.parent, self.turn, self._calls))
 
     def beside(self, name: str, job: Callable[[Scope], Any], results: list[Result]) -> Result:
         """Do a part of the workflow in a thread of its own and return its lazy result.
@@ -101,8 +102,8 @@ class Scope:
         again = "" if self.turn == 1 else f"~{self.turn}"
         return f"{self.parent}{self.parent and '/'}{name}#{self._times[name]}{again}"
 
-    def _added(self, step: Step, needs: list[Call]) -> Result:
-        call = Call(self, step)
+    def _added(self, step: Step, needs: list[Call], place: Place | None = None) -> Result:
+        call = Call(self, step, place)
         self.run.add(call, [*([self.parent] if self.parent else []), *(need.step.id for need in needs)])
         return Result(call)
 

@@ -12,10 +12,11 @@ from typing import Any
 from raflow import engines
 from raflow.errors import FlowError, InvalidOption
 from raflow.options import StepOptions
+from raflow.runtime.failure import restore
 from raflow.runtime.steps.values import pack, replace, unpack
 from raflow.runtime.steps.worker import Workers
-from raflow.runtime.work import restore
 from raflow.workflows.inferred.calls import Call, as_task_error
+from raflow.workflows.inferred.history import History, Storage
 from raflow.workflows.inferred.lazy import results_in, unwrapped
 from raflow.workflows.inferred.operations import Restart
 from raflow.workflows.inferred.run import Abandoned, Run
@@ -40,13 +41,20 @@ class InferredWorkflow:
         trace: What the last run has called; None before the first run.
     """
 
-    def __init__(self, w: Callable[..., Any], workflow_workers: int) -> None:
+    def __init__(
+        self, w: Callable[..., Any], workflow_workers: int, storage: Storage | None, workflow_id: str | None
+    ) -> None:
         if not callable(w):
             msg = f"a workflow is a class or a function that returns one, not {w!r}"
             raise InvalidOption(msg)
         if workflow_workers < 1:
             msg = f"workflow_workers is {workflow_workers}; it must be at least 1"
             raise InvalidOption(msg)
+        if (storage is None) != (workflow_id is None):
+            msg = "a durable workflow needs both storage and workflow_id: where its records are, and whose they are"
+            raise InvalidOption(msg)
+        self._storage = storage
+        self._id = workflow_id
         self._factory = w
         self._slots = workflow_workers
         self._dependencies: dict[str, Activity | InferredWorkflow] = {}
@@ -99,23 +107,27 @@ class InferredWorkflow:
             raise InvalidOption(msg)
         self._add(dep_name, w)
 
-    def run(self, *args: Any, _wait: bool = False, _trace: bool = False, **kwargs: Any) -> Any:
+    def run(self, *args: Any, _wait: bool = False, _trace: bool = False, _resume: bool = False, **kwargs: Any) -> Any:
         """Run the workflow and return its plain value.
 
         Args:
             args: For the workflow, as `kwargs`.
             _wait: Wait also for tasks that are still running when the workflow has ended; else they are given up.
             _trace: Log the trace as Mermaid text. It is in `trace` in any case.
+            _resume: Go on with what the last run of this `workflow_id` has recorded, also in another process.
+                Calls that had ended are not made again; without a record it begins anew.
             kwargs: For the workflow.
 
         Raises:
             FlowError: A dependency is missing or not asked for; nothing has run.
             TaskError: The workflow has failed; `__cause__` is the original error.
+            ResumeError: A call or the arguments are not those that were recorded; the message names the call.
         """
         self._check(set())
+        history = self._history((args, kwargs), resume=_resume)
         workers = self._workers()
         workers.start()
-        run = Run(workers, self._slots)
+        run = Run(workers, self._slots, history)
         try:
             return self._root(run, args, kwargs, finish=_wait)
         finally:
@@ -126,6 +138,14 @@ class InferredWorkflow:
 
     def _workers(self) -> Workers:
         raise NotImplementedError
+
+    def _history(self, arguments: Any, *, resume: bool) -> History | None:
+        if self._storage is not None and self._id is not None:
+            return History(self._storage, self._id, resume=resume, arguments=arguments)
+        if resume:
+            msg = f"{self.name} cannot be resumed: it was made without storage and workflow_id"
+            raise InvalidOption(msg)
+        return None
 
     def _add(self, name: str, what: Activity | InferredWorkflow) -> None:
         if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
@@ -166,8 +186,11 @@ class InferredWorkflow:
                 errors.append(error)
 
         run.root(job, finish=finish)
+        if run.refused:
+            raise run.refused
         if errors:
             raise as_task_error(errors[0], f"workflow {self.name}")
+        self._warn([call for call in run.failed if id(call.failure) not in run.seen])
         return values[0]
 
     def _delivered(self, each: Any) -> Any:
@@ -182,17 +205,14 @@ class InferredWorkflow:
             calls = [result._self_call for result in results_in(value)]
             for place in scope.run.finished(calls):
                 calls[place].check()
-            self._warn(scope.unseen())
             if not isinstance(value, Restart):
                 return value
             args, kwargs = replace(tuple(value), unwrapped)
             scope = scope.again()
 
-    def _warn(self, failed: list[Call]) -> None:
-        if failed:
-            told = ", ".join(
-                str(as_task_error(restore(call.failure), f"task {call.step.id}")) for call in failed if call.failure
-            )
+    def _warn(self, unseen: list[Call]) -> None:
+        if unseen:
+            told = ", ".join(str(call.error()) for call in unseen)
             log.warning(
                 "workflow %s has succeeded without looking at results of tasks that failed: %s", self.name, told
             )
@@ -215,6 +235,9 @@ class LocalWorkflow(InferredWorkflow):
         workflow_workers: Workflows, sub-workflows included, that compute at once; those that wait do not count.
         executor: Where activities run: `"threads"` or `"processes"`, or the executor classes of
             `concurrent.futures`, which stand for these.
+        storage: Where calls and their results are recorded, so that `run(…, _resume=True)` can go on; that of
+            the root workflow serves its sub-workflows too.
+        workflow_id: Under which they are recorded.
     """
 
     def __init__(
@@ -223,8 +246,10 @@ class LocalWorkflow(InferredWorkflow):
         activity_workers: int = 8,
         workflow_workers: int = 2,
         executor: Any = "threads",
+        storage: Storage | None = None,
+        workflow_id: str | None = None,
     ) -> None:
-        super().__init__(w, workflow_workers)
+        super().__init__(w, workflow_workers, storage, workflow_id)
         if activity_workers < 1:
             msg = f"activity_workers is {activity_workers}; it must be at least 1"
             raise InvalidOption(msg)
@@ -244,11 +269,17 @@ class RayWorkflow(InferredWorkflow):
 
     Args:
         w: As for `LocalWorkflow`.
-        workflow_workers: As for `LocalWorkflow`.
+        workflow_workers: As for `LocalWorkflow`, like `storage` and `workflow_id`.
     """
 
-    def __init__(self, w: Callable[..., Any], workflow_workers: int = 2) -> None:
-        super().__init__(w, workflow_workers)
+    def __init__(
+        self,
+        w: Callable[..., Any],
+        workflow_workers: int = 2,
+        storage: Storage | None = None,
+        workflow_id: str | None = None,
+    ) -> None:
+        super().__init__(w, workflow_workers, storage, workflow_id)
 
     def _workers(self) -> Workers:
         return engines.workers("ray")

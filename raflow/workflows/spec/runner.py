@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from raflow import engines
 from raflow.errors import FlowFailed, InvalidOption
 from raflow.metrics import Status
+from raflow.runtime.failure import Failure, explain, restore
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.step import Part
 from raflow.runtime.steps.step import Step as Call
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, pack, unpack
 from raflow.runtime.steps.worker import Workers
-from raflow.runtime.work import Failure, explain, restore
 from raflow.workflows.spec.apps import AppBody
 from raflow.workflows.spec.body import Body, Self
 from raflow.workflows.spec.flowgraph import FlowGraph, FlowStep, wants_results

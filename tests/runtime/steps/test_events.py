@@ -161,7 +161,6 @@ def test_an_observer_may_cancel_the_run() -> None:
     assert {step.status for step in steps} == {Status.CANCELLED}
 
 
-@pytest.mark.xfail(strict=True, reason="StepDriver._tell: str(error) is the user's code and ends the driver's loop")
 def test_an_error_without_a_text_does_not_end_the_run_that_is_observed() -> None:
     seen: list[StepEvent] = []
     step = Step("mute", mute)

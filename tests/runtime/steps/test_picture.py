@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -119,6 +120,13 @@ def test_during_a_run_the_time_of_a_running_step_goes_on() -> None:
     assert two.duration_s is not None
     assert 0 <= one.duration_s < two.duration_s
     assert picture(steps).by_id["after"].status is Status.SUCCEEDED
+
+
+def test_clocks_that_differ_make_no_time_less_than_none() -> None:
+    step = Step("a", add)
+    step.status, step.started_at = Status.SUCCEEDED, datetime(2024, 1, 1, 12, 0, 1, tzinfo=timezone.utc)
+    step.finished_at = datetime(2024, 1, 1, 12, tzinfo=timezone.utc)
+    assert picture([step]).by_id["a"].duration_s == 0
 
 
 def test_few_steps_of_one_name_are_drawn_each_for_itself() -> None:

@@ -88,7 +88,6 @@ def test_an_argument_that_cannot_travel_names_the_step() -> None:
         arguments(Step("s", same, ((n for n in range(3)),), id="s_3"))
 
 
-@pytest.mark.xfail(strict=True, reason="arguments: the function gets a copy of the Step in place of its result")
 def test_a_step_in_a_container_that_is_not_gone_into_is_refused() -> None:
     with pytest.raises(NotSerializable, match="OrderedDict"):
         arguments(Step("s", same, (OrderedDict(a=Step("a", same)),)))

@@ -37,7 +37,7 @@ def test_the_error_keeps_type_text_and_traceback(workflow: Make) -> None:
 
 def test_an_error_of_the_workflows_own_code_is_a_task_error_too() -> None:
     def factory() -> Callable[[], Any]:
-        return lambda: {}["nothing"]
+        return lambda: dict[str, int]()["nothing"]
 
     with pytest.raises(TaskError, match=r"KeyError: 'nothing' \(workflow factory\)") as caught:
         LocalWorkflow(factory).run()
@@ -206,7 +206,7 @@ def exits() -> None:
 
 def test_sys_exit_in_an_activity_is_a_failure(workflow: Make) -> None:
     with pytest.raises(TaskError, match=r"exits#1 called sys.exit\(3\)") as caught:
-        workflow(lambda exits: lambda: exits(), exits=exits).run()
+        workflow(lambda exits: exits, exits=exits).run()
     assert isinstance(caught.value.__cause__, StepExited)
 
 
@@ -215,25 +215,25 @@ def lock() -> Any:
 
 
 def test_a_result_that_cannot_travel_is_an_error_within_a_second(workflow: Make) -> None:
-    made = workflow(lambda lock: lambda: lock(), lock=lock)
+    made = workflow(lambda lock: lock, lock=lock)
     began = time.monotonic()
     with pytest.raises(TaskError, match="result of step lock#1 cannot travel: lock"):
         made.run()
     assert time.monotonic() - began < 1
 
 
-BAD = {
-    "a lock": (lambda: threading.Lock(), "call double#1: .*cannot travel: lock"),
-    "a generator": (lambda: (n for n in range(3)), "call double#1: .*a generator, which can be read only once"),
-    "an iterator": (lambda: [iter([1])], "call double#1: .*a list_iterator, which can be read only once"),
-    "a list in itself": (lambda: circle(), "call double#1: .*a list that contains itself"),
-}
-
-
 def circle() -> Any:
     found: list[Any] = []
     found.append({"a": found})
     return found
+
+
+BAD = {
+    "a lock": (threading.Lock, "call double#1: .*cannot travel: lock"),
+    "a generator": (lambda: (n for n in range(3)), "call double#1: .*a generator, which can be read only once"),
+    "an iterator": (lambda: [iter([1])], "call double#1: .*a list_iterator, which can be read only once"),
+    "a list in itself": (circle, "call double#1: .*a list that contains itself"),
+}
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -141,7 +141,7 @@ def test_parallel_reduce_takes_plain_functions_and_activities_on_results(
             return [
                 parallel_reduce(operator.add, numbers),
                 parallel_reduce(self.add, numbers),
-                parallel_reduce(lambda x, y: self.add(x, y), [*numbers, 100]),
+                parallel_reduce(lambda x, y: self.add(y, x), [*numbers, 100]),
                 parallel_reduce(self.add, [1, 2, 3]),
                 parallel_reduce(self.add, numbers[4:5]),
             ]

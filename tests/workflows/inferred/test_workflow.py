@@ -216,7 +216,7 @@ def test_two_versions_of_one_workflow_do_not_disturb_each_other(workflow: Make) 
     assert both.run(1, 2) == [5, 9, 8]
     found: dict[str, Any] = {}
     threads = [
-        threading.Thread(target=lambda name=name, each=each: found.update({name: each.run(1, 2)}))  # type: ignore[misc]
+        threading.Thread(target=lambda name=name, each=each: found.update({name: each.run(1, 2)}))
         for name, each in (("first", first), ("second", second))
     ]
     for thread in threads:
