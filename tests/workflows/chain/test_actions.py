@@ -12,7 +12,7 @@ import pytest
 
 from raflow.errors import InvalidOption, NotCallableObject
 from raflow.workflows.chain import Action, Context, action
-from raflow.workflows.chain.action import as_action
+from raflow.workflows.chain.actions import as_action
 
 
 @action
