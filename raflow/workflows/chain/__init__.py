@@ -17,7 +17,7 @@ Example:
 
 from __future__ import annotations
 
-from raflow.workflows.chain.action import Action, action
+from raflow.workflows.chain.actions import Action, action
 from raflow.workflows.chain.builder import TaskBuilder
 from raflow.workflows.chain.config import Config
 from raflow.workflows.chain.importing import load_step

@@ -13,7 +13,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 from raflow.errors import StepExited, StepTimedOut
-from raflow.workflows.chain.action import Action
+from raflow.workflows.chain.actions import Action
 
 _GRACE_S = 0.1
 _EXPIRES: ContextVar[float | None] = ContextVar("expires", default=None)

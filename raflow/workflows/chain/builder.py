@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from raflow.errors import InvalidOption
-from raflow.workflows.chain.action import Action
+from raflow.workflows.chain.actions import Action
 from raflow.workflows.chain.callbacks import checked
 from raflow.workflows.chain.importing import action_of, load_step
 from raflow.workflows.chain.schema import WorkflowSchema

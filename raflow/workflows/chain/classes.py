@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from raflow.workflows.chain.action import Action
+from raflow.workflows.chain.actions import Action
 from raflow.workflows.chain.attempts import tried
 from raflow.workflows.context import Context
 

@@ -20,7 +20,7 @@ from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.worker import Workers
-from raflow.workflows.chain.action import Action
+from raflow.workflows.chain.actions import Action
 from raflow.workflows.chain.inline import keep, partial_result, perform
 from raflow.workflows.chain.journal import Journal
 from raflow.workflows.chain.run import WorkflowRun

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from raflow.errors import ImportModuleError, MissingActionDecorator, NotCallableObject
-from raflow.workflows.chain.action import Action, as_action
+from raflow.workflows.chain.actions import Action, as_action
 
 
 def load(text: str) -> Any:

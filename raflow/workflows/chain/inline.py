@@ -10,7 +10,7 @@ from raflow.errors import ResumeError, StepTimedOut
 from raflow.metrics import Status
 from raflow.runtime.failure import explain
 from raflow.runtime.steps.worker import now
-from raflow.workflows.chain.action import Action
+from raflow.workflows.chain.actions import Action
 from raflow.workflows.chain.attempts import settled, tried
 from raflow.workflows.chain.classes import done_before, methods, run_methods
 from raflow.workflows.chain.journal import Journal

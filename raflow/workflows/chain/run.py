@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - before ours, so that its exit handler runs after ours
+import concurrent.futures.thread  # noqa: F401 - its exit handler must be there first, to run after ours
 import contextlib
 import logging
 import threading

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from raflow.metrics import Status
 from raflow.runtime.failure import Failure
 from raflow.runtime.steps.worker import now
-from raflow.workflows.chain.action import Action
+from raflow.workflows.chain.actions import Action
 from raflow.workflows.chain.schema import TaskSchema
 from raflow.workflows.chain.status import WORDS, TypeStatus
 from raflow.workflows.context import Context

@@ -125,7 +125,7 @@ def test_a_decorated_class_is_a_step_and_its_constructor_gets_contexts() -> None
             return self.start
 
         @action
-        def second(previous_context: Any) -> Any:  # type: ignore[misc]
+        def second(previous_context: Any) -> Any:
             return previous_context.storage * 2
 
     workflow = Workflow()
@@ -141,7 +141,7 @@ def test_methods_get_the_task_s_contexts() -> None:
             return previous_context.storage, initial_context.storage
 
     workflow = Workflow()
-    workflow.task.add(action(lambda: "before")).add(action(lambda: Step()), initial_context="initial")
+    workflow.task.add(action(lambda: "before")).add(action(Step), initial_context="initial")
     workflow.start()
     assert values(workflow.result_context()[1]) == [("before", "initial")]
 
@@ -163,7 +163,7 @@ def test_a_method_s_own_retries_and_timeout_count() -> None:
 
             await asyncio.Event().wait()
 
-    task = run(action(lambda: Step())).result_task()[0]
+    task = run(action(Step)).result_task()[0]
     assert values(task.current_context) == [3]
     assert task.errors[0].exception == "StepTimedOut"
     assert "slow took longer" in task.errors[0].message
@@ -172,15 +172,15 @@ def test_a_method_s_own_retries_and_timeout_count() -> None:
 def test_classes_made_by_exec_keep_the_order_of_their_definition() -> None:
     space: dict[str, Any] = {"action": action}
     exec("class Made:\n  @action\n  def z(self): return 'z'\n  @action\n  def a(self): return 'a'", space)
-    assert values(run(action(lambda: space["Made"]())).result_context()[0]) == ["z", "a"]
+    assert values(run(action(space["Made"])).result_context()[0]) == ["z", "a"]
 
 
 def test_an_action_overridden_by_a_plain_method_is_no_action_any_more() -> None:
     class Less(ETLPipeline):
-        def load(self, previous_context: Any) -> Any:
+        def load(self, previous_context: Any) -> Any:  # type: ignore[override]
             raise AssertionError
 
-    assert len(run(action(lambda: Less())).result_storage()[0]) == 2
+    assert len(run(action(Less)).result_storage()[0]) == 2
 
 
 def test_nothing_of_other_objects_is_evaluated() -> None:

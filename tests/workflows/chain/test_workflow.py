@@ -177,7 +177,7 @@ def test_the_contexts_of_a_class_are_a_list_in_the_model() -> None:
         def first(self) -> int:
             return 1
 
-    assert started(action(lambda: Step())).result().tasks[0].current_context == [1]
+    assert started(action(Step)).result().tasks[0].current_context == [1]
 
 
 def test_every_change_is_one_log_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,13 +8,14 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from raflow.errors import FlowError, NotCallableObject
 from raflow.options import StepOptions
 from raflow.workflows.context import Context
 
 INITIAL, PREVIOUS = "initial_context", "previous_context"
+T = TypeVar("T")
 _MARK = "__action_options__"
 _ASKS_RESOURCES = {"num_cpus", "num_gpus", "memory_bytes", "resources"}
 
@@ -27,6 +28,8 @@ class Action:
         options: How often and how long it is tried, and what it needs.
         name: The function's name.
     """
+
+    __name__: str
 
     def __init__(self, function: Callable[..., Any], options: StepOptions) -> None:
         self.function = function
@@ -94,6 +97,12 @@ class Action:
         return first not in (INITIAL, PREVIOUS)
 
 
+@overload
+def action(function: type[T]) -> type[T]: ...  # type: ignore[overload-overlap] # a class is callable, and comes first
+@overload
+def action(function: Callable[..., Any]) -> Action: ...
+@overload
+def action(**options: Any) -> Callable[[Callable[..., Any]], Any]: ...
 def action(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a function, method or class a step of workflows: `@action` or `@action(retry=3, timeout=10)`.
 

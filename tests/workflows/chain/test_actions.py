@@ -12,7 +12,7 @@ import pytest
 
 from raflow.errors import InvalidOption, NotCallableObject
 from raflow.workflows.chain import Action, Context, action
-from raflow.workflows.chain.action import as_action
+from raflow.workflows.chain.actions import as_action
 
 
 @action
@@ -56,7 +56,7 @@ def test_an_unknown_option_and_an_impossible_value_are_errors_at_once() -> None:
 
 def test_what_cannot_be_called_cannot_be_an_action() -> None:
     with pytest.raises(NotCallableObject, match="3, which cannot be called"):
-        action(3)  # type: ignore[arg-type]
+        action(3)  # type: ignore[call-overload]
 
 
 def test_contexts_are_given_by_name_only_where_there_is_such_a_parameter() -> None:
@@ -137,11 +137,11 @@ def test_methods_bind_with_and_without_self_and_as_static_and_class_methods() ->
             return type(self).__name__, previous_context.storage
 
         @action
-        def free(previous_context: Any) -> Any:  # type: ignore[misc]
+        def free(previous_context: Any) -> Any:
             return previous_context.storage
 
         @action
-        def bare() -> str:  # type: ignore[misc]
+        def bare() -> str:
             return "bare"
 
         @action
