@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from raflow.workflows.chain import Task as Task
     from raflow.workflows.chain import Workflow as Workflow
     from raflow.workflows.chain import WorkflowRun as WorkflowRun
-    from raflow.workflows.chain import action as action
+    from raflow.workflows.chain.actions import action as action
     from raflow.workflows.context import Context as Context
     from raflow.workflows.inferred import LocalWorkflow as LocalWorkflow
     from raflow.workflows.inferred import RayWorkflow as RayWorkflow
@@ -56,7 +56,7 @@ _HOME = {
     "consumer": "raflow.processors",
     # chains of actions
     "Workflow": "raflow.workflows.chain",
-    "action": "raflow.workflows.chain",
+    "action": "raflow.workflows.chain.actions",
     "Config": "raflow.workflows.chain",
     "Task": "raflow.workflows.chain",
     "WorkflowRun": "raflow.workflows.chain",

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
+from raflow import Config, Context, action
+from raflow import Workflow as DotFlow
 from raflow.providers import Storage, StorageFile
-from raflow.workflows.chain import Config, Context, action
-from raflow.workflows.chain import Workflow as DotFlow
 
 
 @action
