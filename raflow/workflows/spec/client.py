@@ -10,8 +10,11 @@ from collections.abc import Iterable
 from contextvars import copy_context
 from typing import Any
 
-from raflow.errors import InvalidOption
+from raflow.errors import AppFailed, InvalidOption
 from raflow.flow import Flow
+from raflow.metrics import Status
+from raflow.runtime.steps.worker import settled
+from raflow.workflows.chain import Workflow
 from raflow.workflows.spec.apps import AppResult, AppRun
 from raflow.workflows.spec.logs import log
 
@@ -57,12 +60,25 @@ def _called(target: Any, run: AppRun) -> Any:
     if isinstance(target, Flow):
         done = target.run()
         return {"run_id": done.id, "status": done.status().value, "outputs": list(done.stats().outputs)}
-    if hasattr(target, "run"):
-        return target.run(run.input)
-    if callable(target):
-        return target(run.input, **run.options)
-    msg = f"the app {run.app_id} is of type {type(target).__name__}; it can be a flow or a function of the input"
-    raise InvalidOption(msg)
+    if isinstance(target, Workflow):
+        msg = f"the app {run.app_id} is a Workflow, which takes no input; name a function of the input that returns one"
+        raise InvalidOption(msg)
+    function = getattr(target, "run", target)
+    if not callable(function):
+        msg = f"the app {run.app_id} is of type {type(target).__name__}; it can be a flow or a function of the input"
+        raise InvalidOption(msg)
+    made = settled(function(run.input, **run.options))
+    return _chained(made) if isinstance(made, Workflow) else made
+
+
+def _chained(workflow: Workflow) -> Any:
+    """Run a chain of actions and return its last result."""
+    workflow.start()
+    failed = [f"{task.task_id}: {task.error}" for task in workflow.result_task() if task.state is not Status.SUCCEEDED]
+    if failed:
+        msg = f"workflow {workflow.workflow_id}: {failed[0]}"
+        raise AppFailed(msg)
+    return workflow.result_storage()[-1]
 
 
 # -- commands -----------------------------------------------------------------------------------------

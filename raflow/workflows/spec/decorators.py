@@ -241,9 +241,11 @@ def app(  # noqa: PLR0913, PLR0917 - one keyword per option of a run
     single run. Its output is the step's result.
 
     Args:
-        app_id: A target, `file.py:name` or `pkg.mod:name`, of a `FlowSpec` class or object, a Flow, or
-            a function of the input; or a command as a list, which gets its input as JSON on stdin and
-            writes its output as JSON to stdout.
+        app_id: A target, `file.py:name` or `pkg.mod:name`, of a `FlowSpec` class or object (the output is
+            the result of its last step, or of its last steps by their names), of an inferred workflow, of a
+            function of the input, which may be `async` and may return a `Workflow` to be run, or of a Flow
+            (which takes no input); or a command as a list, which gets its input as JSON on stdin and writes
+            its output as JSON to stdout.
         instance_id: For the flow's `client`.
         parameters: An older word for `options`.
         options: Become strings, None is left out: `--name value` of a command, keyword arguments of a

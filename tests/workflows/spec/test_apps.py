@@ -55,6 +55,14 @@ def test_an_app_can_be_a_function_a_flow_or_anything_with_run() -> None:
     assert solved(f"{HERE}:wrapped", 4) == ["ran", 4]
 
 
+def test_an_app_can_be_any_kind_of_workflow() -> None:
+    assert solved(f"{HERE}:chain", 4) == 9
+    assert solved(f"{HERE}:local", 4) == 10
+    assert solved(f"{HERE}:later", 4) == [4]
+    assert "TypeError" in str(failure(f"{HERE}:chain", None))
+    assert "name a function of the input that returns one" in str(failure(f"{HERE}:workflow"))
+
+
 def test_an_app_can_be_the_class_of_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAFLOW_ENGINE", "local")
     assert solved(f"{HERE}:Inner", 4, options={"add": 1}) == 10
