@@ -439,7 +439,8 @@ class StepDriver:
     def _cancel(self, why: str) -> None:
         self._stopped = explain(StepCancelled(f"cancelled: {why}"), "")
         for number, call in list(self._calls.items()):
-            self._forget(number, kill=bool(call.steps))  # one whose steps have ended leaves its worker in order
+            if call.steps:  # one whose steps have ended leaves its worker in order
+                self._forget(number, kill=True)
         self._due.clear()
         for waiting in self._queues.values():
             waiting.steps.clear()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from raflow.errors import NotSerializable, TaskError
+from raflow.errors import NotSerializable
 from raflow.runtime.steps.values import pack, replace, unpack
 
 if TYPE_CHECKING:
@@ -130,12 +130,7 @@ def copied(value: Any, what: str) -> Any:
         NotSerializable: It cannot travel.
         TaskError: A lazy result in one of its objects has failed.
     """
-    try:
-        return unpack(pack(value, what))
-    except NotSerializable as error:
-        if isinstance(error.__cause__, TaskError):
-            raise error.__cause__ from error.__cause__.__cause__
-        raise
+    return unpack(pack(value, what))
 
 
 def wait(x: Any) -> Any:
