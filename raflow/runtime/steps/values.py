@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import cloudpickle
 
 from raflow.errors import NotSerializable, TaskError
+from raflow.runtime.steps.unpickle import loads
 
 INLINE_BYTES = 100_000
 """Values up to this size travel with the message that tells of them; larger ones stay in the engine's store."""
@@ -92,7 +93,7 @@ def shown(value: Any) -> str:
 
 def unpack(packed: Packed) -> Any:
     """Return the value: a new one each time, but for buffers, which are shared."""
-    return packed.atom if not packed.data else pickle.loads(packed.data, buffers=packed.buffers)
+    return packed.atom if not packed.data else loads(packed.data, packed.buffers)
 
 
 @contextmanager
