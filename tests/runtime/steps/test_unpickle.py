@@ -46,7 +46,7 @@ def test_reading_an_object_leaves_its_class_alone() -> None:
 
 def test_a_member_of_an_enum_is_the_same_member() -> None:
     _, colour = local()
-    assert unpack(pack(colour.RED, "it")) is colour.RED
+    assert unpack(pack(colour["RED"], "it")) is colour["RED"]
 
 
 def test_another_process_gets_the_class_with_its_attributes() -> None:
