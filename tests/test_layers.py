@@ -26,6 +26,7 @@ LAYERS = [
     {"engines"},
     {"workflows", "providers"},
     {"launch", "loading"},
+    {"drawing"},
     {"cli", "testing"},
     {"__main__"},
 ]
@@ -53,6 +54,7 @@ LATE = {
     ("cli.start", "providers"): "--version and --help come at once",
     ("cli.start", "workflows.chain"): "--version and --help come at once",
     ("cli.start", "workflows.chain.importing"): "--version and --help come at once",
+    ("cli", "drawing"): "--version and --help come at once",
     ("cli", "render"): "--version and --help come at once",
     ("workflows.spec.client", "loading"): "only an app that is a target needs it",
 }

@@ -13,7 +13,7 @@ import ray
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-QUICKSTART = NOTEBOOKS[0].parent / "quickstart.ipynb"
+QUICKSTART, STEPS = (NOTEBOOKS[0].parent / name for name in ("quickstart.ipynb", "steps.ipynb"))
 
 
 class Client(NotebookClient):  # type: ignore[misc, unused-ignore]
@@ -35,6 +35,11 @@ def execute(path: Path, folder: Path, engine: str, **env: str) -> Client:
 
 def outputs(client: Client, source: str) -> list[Any]:
     found: list[Any] = next(cell.outputs for cell in client.nb.cells if cell.source == source)
+    return found
+
+
+def outputs_of(client: Client, ending: str) -> list[Any]:
+    found: list[Any] = next(cell.outputs for cell in client.nb.cells if cell.source.endswith(ending))
     return found
 
 
@@ -75,3 +80,22 @@ def test_the_quickstart_runs_and_its_progress_stays_in_one_place(tmp_path: Path)
 def test_processors_of_a_notebook_run_on_ray(tmp_path: Path) -> None:
     address = ray.get_runtime_context().gcs_address
     check_quickstart(execute(QUICKSTART, tmp_path, "ray", RAY_ADDRESS=address), "ray")
+
+
+def check_steps(client: Client) -> None:
+    assert outputs_of(client, "inferred.run(3, 4)")[-1].data["text/plain"] == "25"
+    assert outputs_of(client, "inferred.trace")[-1].data["text/html"].startswith("<svg")
+    ranking = str(outputs(client, "flow.run()\nflow.get_result(flow.ranking)")[-1].data["text/plain"])
+    assert ranking == "[('EWR', 9.46), ('LGA', 10.55), ('JFK', 11.52)]"
+    texts = [str(one) for cell in client.nb.cells if cell.cell_type == "code" for one in cell.outputs]
+    assert any("'Completed'" in text and "1458 airports in the table" in text for text in texts)
+    assert not any("Traceback" in text or "Warning" in text for text in texts)
+
+
+def test_the_steps_notebook_runs(tmp_path: Path) -> None:
+    client = execute(STEPS, tmp_path, "local")
+    check_steps(client)
+    drawn = [cell.outputs[0] for cell in client.nb.cells if cell.source.endswith("flow.graph")]
+    before, after = (each.data["text/html"] for each in drawn)
+    assert "succeeded" in after
+    assert "succeeded" not in before

@@ -103,12 +103,12 @@ def run(
     help="Write to a file instead of standard output.",
 )
 def graph(target: str, form: Any, output: Path | None) -> None:
-    """Draw the fused plan of the Flow at TARGET."""
-    from raflow.loading import load
+    """Draw the fused plan of the Flow at TARGET, or the steps of the workflow at file.py:name or pkg.mod:name."""
+    from raflow.drawing import graph_of
     from raflow.render import render
 
     with errors():
-        text = render(load(target).flow.plan().graph(), form)
+        text = render(graph_of(target), form)
     if output:
         output.write_text(text, encoding="utf-8")
     else:

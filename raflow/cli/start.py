@@ -97,6 +97,9 @@ def _made(factory: str, workflow_id: str | None) -> Any:
     if not isinstance(workflow, Workflow):
         msg = f"--workflow {factory} is a {type(workflow).__name__}, not a function that returns a Workflow"
         raise FlowError(msg)
+    if workflow_id not in (None, workflow.workflow_id):
+        msg = f"{factory} gives its workflow the id {workflow.workflow_id!r}; leave out --workflow-id, or that id"
+        raise FlowError(msg)
     return workflow
 
 

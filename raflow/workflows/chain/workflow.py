@@ -10,12 +10,14 @@ from uuid import uuid4
 
 from raflow import engines
 from raflow.errors import FlowError, InvalidOption
+from raflow.graph import Graph
 from raflow.workflows.chain.builder import TaskBuilder
 from raflow.workflows.chain.callbacks import checked
 from raflow.workflows.chain.config import Config
 from raflow.workflows.chain.driven import run_driven
 from raflow.workflows.chain.inline import run_inline
 from raflow.workflows.chain.journal import InStorage, Journal, OnTasks
+from raflow.workflows.chain.picture import picture
 from raflow.workflows.chain.run import WorkflowRun
 from raflow.workflows.chain.schema import WorkflowSchema
 from raflow.workflows.chain.task import Task
@@ -127,6 +129,14 @@ class Workflow:
         else:
             execute()
         return run
+
+    @property
+    def graph(self) -> Graph:
+        """The picture of its tasks, with what has become of them; notebooks show it for the workflow too."""
+        return picture(self.name or self.workflow_id, self.task.queue)
+
+    def _repr_html_(self) -> str:
+        return self.graph.to_svg()
 
     def result_task(self) -> list[Task]:
         """Return the tasks."""
