@@ -7,8 +7,9 @@ needs `wait(x)`:
 
 - `x is None`, `x is True`, `type(x)`, `callable(x)`
 - `json.dumps(x)`
-- `pyarrow.array([x])`, `pyarrow.array(x)`
-- C code that takes exact types: `",".join([x])`, `re.match(pattern, x)`, `"%d %d" % x`, `int.__add__(1, x)`
+- `pyarrow.array([x])`, `numpy.array([x])`
+- methods of strings and patterns: `",".join([x])`, `x in "abc"`, `"abc".startswith(x)`, `re.match("a", x)`
+- `"%d %d" % x` with a tuple
 - sequence and mapping patterns of `match`
 """
 
