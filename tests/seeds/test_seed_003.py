@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from raflow.errors import FlowFailed
 from raflow.workflows.spec import Configuration, FlowSpec, needs, step
@@ -23,6 +24,8 @@ SEEDS = Path(__file__).parent
 
 def program(name: str, engine: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "RAFLOW_ENGINE": engine}
+    if engine == "ray":
+        env["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     done = subprocess.run([sys.executable, SEEDS / name], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
