@@ -59,6 +59,8 @@ class _InFlight:
     begun: dict[str, Task] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     closed: bool = False
+    follows: bool = False
+    """Whether it has steps that follow others in it."""
 
 
 @dataclass
@@ -105,6 +107,8 @@ class StepDriver:
         self._alone: set[Step] = set()
         self._given: set[Step] = set()
         """Steps that are on their way; some before what they wait for has ended, in the same call."""
+        self._reach: dict[str, int] = {}
+        """How many steps a call may have if they follow each other; by what the call needs."""
         self._codes: dict[Callable[..., Any], Any] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -280,13 +284,14 @@ class StepDriver:
         return other if waits_for_it_alone and same_worker else None
 
     def _call(self, key: _Key, waiting: _Queue, steps: list[Step]) -> None:
-        found = {step.id: (step, task) for step in self._followed(steps, waiting.share) if (task := self._task(step))}
+        line = self._followed(steps, max(waiting.share, self._reach.get(key[1], _FIRST_SHARE)))
+        found = {step.id: (step, task) for step in line if (task := self._task(step))}
         if not found:
             return
         number = next(self._numbers)
         taken = {name: step for name, (step, _) in found.items()}
         tasks = {name: task for name, (_, task) in found.items()}
-        call = _InFlight(key, taken, len(tasks), tasks=tasks)
+        call = _InFlight(key, taken, len(tasks), tasks=tasks, follows=len(line) > len(steps))
         self._given.update(taken.values())
         self._calls[number] = call
         self._busy[key[1]] = self._busy.get(key[1], 0) + 1
@@ -351,14 +356,21 @@ class StepDriver:
     def _left(self, message: Left) -> None:
         call = self._calls[message.call]
         waiting = self._queues[call.key]
-        waiting.share = max(1, (call.size - len(message.tasks)) * 2)
+        done = max(1, (call.size - len(message.tasks)) * 2)
+        if call.follows:
+            self._reach[call.key[1]] = done
+        else:
+            waiting.share = done
         call.closed = True
         self._give_back([call.steps.pop(task) for task in message.tasks])
 
     def _over(self, message: Over) -> None:
         call = self._forget(message.call)
         if message.error is None and not call.closed:
-            self._queues[call.key].share = min(self._queues[call.key].share * _SHARE_GROWTH, _MOST)
+            if call.follows:
+                self._reach[call.key[1]] = min(call.size * _SHARE_GROWTH, _MOST)
+            else:
+                self._queues[call.key].share = min(self._queues[call.key].share * _SHARE_GROWTH, _MOST)
         lost = list(call.steps.values())
         if message.error is not None and len(lost) == 1 and call.size == 1:
             self._given.discard(lost[0])

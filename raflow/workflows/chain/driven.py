@@ -1,8 +1,9 @@
 """Runs tasks on an engine: groups at the same time, or every task by itself.
 
-Theory. A line is what must run in order: a group, or a single task in parallel mode. Each line has at most one
-step in the driver; when it has ended, the next one is added, with the last good step as its argument, so that a
-result goes from worker to worker and comes here only when somebody asks for it.
+Theory. A line is what must run in order: a group, or a single task in parallel mode. Each step has the one before
+it as its argument, so that a result goes from worker to worker and comes here only when somebody asks for it, and
+quick tasks share a call. With `keep_going` a line has one step in the driver at a time, because which result the
+next one gets is known only then.
 """
 
 from __future__ import annotations
@@ -87,11 +88,16 @@ class _Driven:
             raise self._stopped
 
     def _next(self, line: _Line) -> None:
-        while line.tasks and line.tasks[0] in self._restored:
-            line.tasks[0].follow(line.last)
-            line.last, line.step = line.tasks.popleft(), None
-        if line.tasks:
-            self._driver.add(self._step(line.tasks.popleft(), line))
+        while line.tasks:
+            task = line.tasks.popleft()
+            if task in self._restored:
+                task.follow(line.last)
+                line.last, line.step = task, None
+                continue
+            step = self._driver.add(self._step(task, line))
+            if self._keep_going:
+                return
+            line.last, line.step = task, step
 
     def _step(self, task: Task, line: _Line) -> Step:
         previous = line.step or (line.last.current_context if line.last else None)
@@ -103,6 +109,9 @@ class _Driven:
 
     def _ended(self, step: Step) -> None:
         task, line = step.note
+        if step.status is Status.CANCELLED and not step.attempts:
+            task.reset()
+            return
         task.started_at = step.started_at
         task.retry_count = max(0, step.attempts - 1)
         for number, failure in enumerate(step.failures, 1):
@@ -128,10 +137,9 @@ class _Driven:
 
     def _go_on(self, task: Task, step: Step, line: _Line) -> None:
         self._run.ended(task)
-        is_good = task.state is Status.SUCCEEDED
-        if is_good:
-            line.last, line.step = task, step
-        if is_good or self._keep_going:
+        if self._keep_going:
+            if task.state is Status.SUCCEEDED:
+                line.last, line.step = task, step
             self._next(line)
 
 
@@ -140,5 +148,5 @@ def _at(time: datetime | None) -> dict[str, Any]:
 
 
 def _announce(event: StepEvent) -> None:
-    if event.status is not Status.PENDING:
+    if event.attempt:
         announce(event.run_id, event.step, event.status, event.error)
