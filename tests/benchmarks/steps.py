@@ -26,9 +26,9 @@ Row = tuple[str, str, str, str, str]
 
 def main() -> None:
     logging.disable(logging.CRITICAL)
-    rows = [_in_process(), _chain_of_ten(), _fan_out_local(), _linear()]
+    rows = [_in_process(), _chain_of_ten(), _fan_out_local(), _linear(), _parallel("local")]
     ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
-    rows += [_fan_out_ray(), _chain_ray()]
+    rows += [_fan_out_ray(), _chain_ray(), _parallel("ray")]
     print(json.dumps(rows))
 
 
@@ -172,6 +172,26 @@ def _linear() -> Row:
 
     half, full = _timed(lambda: line(400), lambda: line(800))
     return _row("inferred workflow, 800 steps in a row", full, "400 of them", half, 2.2)
+
+
+@raflow.action
+def count() -> int:
+    """Keep one CPU busy for about two seconds."""
+    total = 0
+    for number in range(40_000_000):
+        total += number
+    return total
+
+
+def _parallel(engine: str) -> Row:
+    def run(tasks: int) -> None:
+        workflow = raflow.Workflow()
+        for _ in range(tasks):
+            workflow.task.add(step=count)
+        assert workflow.start(mode="parallel", engine=engine).status == "Completed"
+
+    one, two = _timed(lambda: run(1), lambda: run(2))
+    return _row(f'two CPU-bound tasks, mode="parallel", {engine}', two, "one of them", one, 1.4)
 
 
 # -- on Ray -------------------------------------------------------------------------------------------
