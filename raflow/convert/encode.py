@@ -46,14 +46,15 @@ def encode(results: Sequence[Any], hint: pa.Schema | None) -> Encoded:
         hint: Output schema agreed so far. Where values do not fit it but it can widen to them, the
             batch has the wider type.
     """
-    records, origins = _flat(results)
-    batch, rejects = _batch(records, hint)
+    kinds = set(map(type, results))
+    records, origins = _flat(results, kinds)
+    batch, rejects = _batch(records, hint, kinds if records is results else None)
     return Encoded(batch, [(origins[index], rejects[index]) for index in sorted(rejects)])
 
 
-def _flat(results: Sequence[Any]) -> tuple[Sequence[Any], Sequence[int]]:
+def _flat(results: Sequence[Any], kinds: set[type]) -> tuple[Sequence[Any], Sequence[int]]:
     """Return the records, and for each the position of its result."""
-    if set(map(type, results)).isdisjoint((list, type(None))):
+    if kinds.isdisjoint((list, type(None))):
         return results, range(len(results))
     records, origins = [], []
     for index, result in enumerate(results):
@@ -64,10 +65,12 @@ def _flat(results: Sequence[Any]) -> tuple[Sequence[Any], Sequence[int]]:
     return records, origins
 
 
-def _batch(records: Sequence[Any], hint: pa.Schema | None) -> tuple[pa.RecordBatch | None, Rejects]:
+def _batch(
+    records: Sequence[Any], hint: pa.Schema | None, kinds: set[type] | None = None
+) -> tuple[pa.RecordBatch | None, Rejects]:
     if not records:
         return None, {}
-    columns = _same_fields(records)
+    columns = _same_fields(records, kinds or set(map(type, records)))
     declared = columns is not None and type(records[0]) is not dict
     rejects: Rejects = {}
     if columns is None:
@@ -81,9 +84,9 @@ def _batch(records: Sequence[Any], hint: pa.Schema | None) -> tuple[pa.RecordBat
     return batch, {**rejects, **{good[index]: error for index, error in rest.items()}}
 
 
-def _same_fields(records: Sequence[Any]) -> dict[str, list[Any]] | None:
+def _same_fields(records: Sequence[Any], kinds: set[type]) -> dict[str, list[Any]] | None:
     """Return columns of dicts with the same keys or of one record type; None for anything else."""
-    kind, *others = set(map(type, records))
+    kind, *others = kinds
     if others:
         return None
     if is_record(kind) and getattr(kind, "model_config", {}).get("extra") != "allow":
