@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-import psutil
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
+from tests.cluster.conftest import CLUSTER, Cluster, finish, start
+
 pytestmark = pytest.mark.ray
 
-CLUSTER = Path(__file__).parents[2] / "cluster"
-BIN = Path(sys.executable).parent
 RECORDS = 4000
-STAY = "import json, os; print(json.dumps(dict(os.environ)), flush=True); input()"
-"""The command of the cluster: says how commands find it, and ends when its input is closed."""
 FAILING = """
 from places import here
 from raflow import Flow
@@ -37,42 +28,6 @@ app = Flow("failing")
 def fail(record: dict) -> None:
     raise ValueError(f"no such luck in {here()['code']}")
 """
-
-
-class Cluster(NamedTuple):
-    env: dict[str, str]
-    """For commands that use it."""
-    processes: list[int]
-    """One per node; the second node has neither the driver nor the cluster's own services."""
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    env = {
-        **os.environ,
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "OUTPUT": str(folder / "out"),
-        "RAFLOW_LEDGER": str(folder / "ledger"),
-    }
-    command = [sys.executable, str(CLUSTER / "two_nodes.py"), sys.executable, "-c", STAY]
-    with subprocess.Popen(command, env=env, stdin=-1, stdout=-1, text=True, cwd=folder) as script:
-        assert script.stdin
-        assert script.stdout
-        processes = [int(script.stdout.readline().split()[-1]) for _ in range(2)]
-        yield Cluster(json.loads(script.stdout.readline()), processes)
-        script.stdin.close()
-        script.wait(60)
-
-
-def start(*command: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    printed, _ = process.communicate(timeout=150)
-    assert process.returncode == code, printed
-    return printed
 
 
 def rows(output: str | Path) -> pa.Table:
@@ -135,10 +90,7 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, tmp_pa
     while len(nodes := seen(tmp_path / "out")) < 2:
         assert process.poll() is None, f"the run ended with rows of {nodes} before a node was ended"
         time.sleep(0.2)
-    second = psutil.Process(cluster.processes[1])
-    for dying in [second, *second.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            dying.kill()
+    cluster.kill_second()
     printed = finish(process)
     assert "1 lost" in printed
     assert set(rows(tmp_path / "out")["node"].to_pylist()) == nodes

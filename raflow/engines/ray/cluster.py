@@ -74,6 +74,8 @@ def foreign(error: BaseException, name: str) -> BaseException:
         name: What was lost, e.g. `replica tip_rate[0]`.
     """
     kinds = ray.exceptions
+    if isinstance(error, kinds.RayTaskError) and isinstance(error.cause, kinds.RayError):
+        return foreign(error.cause, name)  # its arguments have not come
     if isinstance(error, kinds.RayTaskError):
         return error.cause if isinstance(error.cause, BaseException) else EngineError(str(error))
     for kind, what in _LOST.items():
@@ -89,7 +91,7 @@ _LOST: dict[type[BaseException], str] = {
     ray.exceptions.WorkerCrashedError: "its process crashed",
     ray.exceptions.ActorUnavailableError: "it cannot be reached",
     ray.exceptions.RayActorError: "its process died: it was killed, crashed in native code or called os._exit",
-    ray.exceptions.ObjectLostError: "an object it needed is lost",
+    ray.exceptions.ObjectLostError: "an object it needed is lost, probably with its node; run this again",
 }
 
 

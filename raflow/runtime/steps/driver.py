@@ -79,6 +79,8 @@ class StepDriver:
         max_concurrency: Steps that run at once, at most; None: what the workers take.
         on_end: Called on the thread of `run` for each step that will not change any more; may add steps.
         observers: Told of every change.
+        ahead: Whether a step may begin before `on_end` was called for those it waits for, in the same call as
+            they: faster, but what it did may go by results that nobody has recorded.
     """
 
     def __init__(
@@ -89,12 +91,14 @@ class StepDriver:
         max_concurrency: int | None = None,
         on_end: Callable[[Step], None] | None = None,
         observers: Iterable[Callable[[StepEvent], None]] = (),
+        ahead: bool = True,
     ) -> None:
         self.workers = workers
         self.run_id = run_id
         self._cap = max_concurrency or _MOST
         self._on_end = on_end
         self._observers = Observers(observers)
+        self._ahead = ahead
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._holds = 0
         self._lock = threading.Lock()
@@ -276,7 +280,7 @@ class StepDriver:
 
     def _follower(self, step: Step) -> Step | None:
         after = self._after.get(step, ())
-        if len(after) != 1 or step.expands or step in self._alone:
+        if not self._ahead or len(after) != 1 or step.expands or step in self._alone:
             return None
         other = after[0]
         waits_for_it_alone = self._open.get(other) == 1 and other not in self._alone

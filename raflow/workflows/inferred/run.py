@@ -39,7 +39,7 @@ class Run:
     def __init__(self, workers: Workers, slots: int, history: History | None = None) -> None:
         self._workers = workers
         self._history = history
-        self._driver = StepDriver(workers, on_end=self._ended)
+        self._driver = StepDriver(workers, on_end=self._ended, ahead=history is None)
         self._slots = threading.Semaphore(slots)
         self._held = threading.local()
         self._lock = threading.Lock()
