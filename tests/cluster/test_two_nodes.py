@@ -113,8 +113,11 @@ def jobs(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     (code / "failing.py").write_text(FAILING)
     (code / "steps.py").write_text(STEPS)
     submit = ("ray", "job", "submit", "--working-dir", str(code), "--", "raflow")
-    lines = {name: ("run", f"{name}.py") for name in ("spread", "failing")}
-    lines["steps"] = ("start", "--workflow", "steps:make", "--mode", "parallel")
+    lines = {
+        "spread": ["run", "spread.py"],
+        "failing": ["run", "failing.py"],
+        "steps": ["start", "--workflow", "steps:make", "--mode", "parallel"],
+    }
     return {name: start(*submit, *line, env=cluster.env) for name, line in lines.items()}
 
 
