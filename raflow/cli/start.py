@@ -31,7 +31,12 @@ _KINDS = ("default", "memory", "file", "s3", "gcs")
     help="How the tasks run; the command waits for the end in each.",
 )
 @click.option("-o", "--storage", metavar="|".join((*_KINDS, "URL")), help="Where results are kept; default: in memory.")
-@click.option("-p", "--path", metavar="PATH_OR_URL", help="Folder of --storage file, s3://… or gs://… of s3 and gcs.")
+@click.option(
+    "-p",
+    "--path",
+    metavar="PATH_OR_URL",
+    help="Folder of --storage file; s3://… or gs://… of s3 and gcs, else RAFLOW_STORAGE_BUCKET.",
+)
 @click.option("--resume", is_flag=True, help="Skip what has succeeded before; wants --workflow-id and a storage.")
 @click.option("--workflow-id", metavar="ID", help="Any text, under which results are kept.")
 @click.option(
@@ -166,15 +171,16 @@ def _storage(kind: str | None, path: str | None) -> Any:
 
 
 def _bucket(kind: str, path: str | None) -> tuple[str, str]:
+    """Return the bucket, and below it the prefix or nothing."""
     scheme = "s3" if kind == "s3" else "gs"
-    place = path or os.environ.get("RAFLOW_STORAGE_BUCKET")
-    if not place:
-        msg = f"--storage {kind} wants its bucket: --path {scheme}://bucket/prefix, or RAFLOW_STORAGE_BUCKET"
-        raise click.UsageError(msg)
+    place = path or os.environ.get("RAFLOW_STORAGE_BUCKET", "")
     if "://" in place and not place.startswith(f"{scheme}://"):
         msg = f"--storage {kind} wants --path {scheme}://…, not {place}"
         raise click.UsageError(msg)
     bucket, _, prefix = place.removeprefix(f"{scheme}://").partition("/")
+    if not bucket:
+        msg = f"--storage {kind} wants its bucket: --path {scheme}://bucket/prefix, or RAFLOW_STORAGE_BUCKET"
+        raise click.UsageError(msg)
     return bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
 
 

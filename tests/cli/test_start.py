@@ -50,6 +50,12 @@ def odd():
     return {"set": {1}, "bytes": b"\\xff", "object": threading.Lock()}
 
 @action
+def circle():
+    found = [1]
+    found.append(found)
+    return found
+
+@action
 def fail():
     if not Path("mended").exists():
         raise ValueError("no luck")
@@ -59,6 +65,11 @@ def fail():
 def hang():
     print("begun", flush=True)
     threading.Event().wait()
+
+@action
+def leave():
+    os.write(1, b"printed past Python")
+    raise SystemExit(3)
 
 def plain():
     pass
@@ -167,6 +178,7 @@ def test_in_parallel_mode_a_step_has_a_process_of_its_own_that_leaves_stdout_alo
 
 def test_what_json_does_not_know_is_shown() -> None:
     assert "\\xff" in start("--step", "jobs.odd").stdout
+    assert json.loads(start("--step", "jobs.circle").stdout) == "[1, [...]]"
 
 
 def test_a_failed_step_exits_with_1_and_tells_the_users_traceback_alone() -> None:
@@ -176,6 +188,13 @@ def test_a_failed_step_exits_with_1_and_tells_the_users_traceback_alone() -> Non
     assert "jobs.py" in done.stderr
     assert "/raflow/" not in done.stderr
     assert done.stderr.splitlines()[-1].endswith(": Failed (1 Failed)")
+
+
+def test_a_step_that_calls_sys_exit_has_failed(capfd: pytest.CaptureFixture[str]) -> None:
+    done = start("--step", "jobs.leave", code=1)
+    assert "leave#0 called sys.exit(3)" in done.stderr
+    told = capfd.readouterr()
+    assert (told.out, "printed past Python" in told.err) == ("", True)
 
 
 # -- a workflow ---------------------------------------------------------------------------------------
@@ -293,8 +312,9 @@ USAGE: list[tuple[list[str], str]] = [
     ([*STEP, "--mode", "sideways"], "'sideways' is not one of"),
     ([*STEP, "--engine", "spark"], "'spark' is not one of"),
     ([*STEP, "--storage", "floppy"], "there is no storage 'floppy'; there are: default, memory, file, s3, gcs and"),
-    ([*STEP, "--storage", "nosuch://x/y"], "nosuch"),
+    ([*STEP, "--storage", "nosuch://x/y"], "nosuch://x/y is not a path or URL that can be opened: Protocol not known"),
     ([*STEP, "--storage", "s3"], "--storage s3 wants its bucket: --path s3://bucket/prefix, or RAFLOW_STORAGE_BUCKET"),
+    ([*STEP, "--storage", "s3", "--path", "s3:///deep"], "--storage s3 wants its bucket"),
     ([*STEP, "--storage", "gcs"], "--storage gcs wants its bucket: --path gs://bucket/prefix"),
     ([*STEP, "--storage", "gcs", "--path", "s3://x/y"], "--storage gcs wants --path gs://…, not s3://x/y"),
     ([*STEP, "--storage", "memory", "--path", "x"], "--path wants a --storage that has a place"),
