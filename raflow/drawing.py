@@ -6,9 +6,11 @@ import inspect
 from typing import Any
 
 from raflow.errors import TargetError
+from raflow.flow import Flow
 from raflow.graph import Graph
-from raflow.loading import load, named
+from raflow.loading import load, made, named
 from raflow.workflows.chain import Workflow
+from raflow.workflows.chain.actions import as_action
 from raflow.workflows.inferred.workflow import LocalWorkflow
 from raflow.workflows.spec import FlowSpec
 
@@ -17,28 +19,38 @@ def graph_of(target: str) -> Graph:
     """Return the plan of a Flow, or the steps of a class workflow or chain.
 
     Args:
-        target: As of `raflow run`; a workflow needs its name: `file.py:name`.
+        target: As of `raflow run`; a workflow needs its name: `file.py:name`. The name may lead to a
+            function without parameters that makes one.
 
     Raises:
         TargetError: It leads to nothing that can be drawn.
     """
-    found = named(target) if target.rpartition(":")[1] else None
+    if not target.rpartition(":")[1]:
+        return load(target).flow.plan().graph()
+    found = named(target)
     if isinstance(found, type) and issubclass(found, FlowSpec):
-        return found(found.__name__, None).graph.to_graph()
+        found = _flow_of(found, target)
+    elif inspect.isroutine(found) and as_action(found) is None:
+        found = made(found, target)
+    return _graph(found, target)
+
+
+def _graph(found: Any, target: str) -> Graph:
+    if isinstance(found, Flow):
+        return found.plan().graph()
     if isinstance(found, FlowSpec):
         return found.graph.to_graph()
-    workflow = _made(found)
-    if isinstance(workflow, Workflow):
-        return workflow.graph
-    if isinstance(workflow, LocalWorkflow):
+    if isinstance(found, Workflow):
+        return found.graph
+    if isinstance(found, LocalWorkflow):
         msg = f"{target} is an inferred workflow: its steps are known once it has run; then draw its .trace"
-        raise TargetError(msg)
-    return load(target).flow.plan().graph()
+    else:
+        what = found.__name__ if isinstance(found, type) else type(found).__name__
+        msg = f"{target} is of type {what}; what can be drawn is a Flow, a FlowSpec or a Workflow"
+    raise TargetError(msg)
 
 
-def _made(found: Any) -> Any:
-    """Return what a function without parameters makes; anything else as it is."""
-    if not inspect.isfunction(found) or inspect.signature(found).parameters:
-        return found
-    made = found()
-    return made if isinstance(made, Workflow | LocalWorkflow) else None
+def _flow_of(kind: type[FlowSpec], target: str) -> Any:
+    """Return a flow of a class; one with a constructor of its own must need no arguments."""
+    own: Any = kind
+    return kind(kind.__name__, None) if kind.__init__ is FlowSpec.__init__ else made(own, target)

@@ -235,7 +235,7 @@ def _named(module: ModuleType, name: str, target: str) -> Flow:
 
     value = _member(module, name, target)
     if inspect.isroutine(value):
-        value = _made(value, name, target)
+        value = made(value, target)
     if not isinstance(value, Flow):
         msg = f"{target}: {name} is of type {type(value).__name__}, not Flow{_flow_names(module)}"
         raise TargetError(msg)
@@ -251,11 +251,17 @@ def _member(module: ModuleType, name: str, target: str) -> Any:
     return value
 
 
-def _made(factory: Callable[[], Any], name: str, target: str) -> Any:
+def made(factory: Callable[[], Any], target: str) -> Any:
+    """Call a function that a target names and return what it makes.
+
+    Raises:
+        TargetError: It needs parameters, or it raises; the user's own error is the `__cause__`.
+    """
     try:
         inspect.signature(factory).bind()
     except TypeError as error:
-        msg = f"{target}: {name} needs parameters ({error}); a function that makes a Flow takes none"
+        name = getattr(factory, "__name__", "it")
+        msg = f"{target}: {name} needs parameters ({error}); a function that makes a flow or workflow takes none"
         raise TargetError(msg) from None
     with _explained(target):
         return factory()

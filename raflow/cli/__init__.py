@@ -109,10 +109,13 @@ def graph(target: str, form: Any, output: Path | None) -> None:
 
     with errors():
         text = render(graph_of(target), form)
-    if output:
-        output.write_text(text, encoding="utf-8")
-    else:
+    if output is None:
         click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(str(output), error.strerror) from None
 
 
 main.add_command(start)

@@ -1,8 +1,12 @@
-"""How a command ends: what it prints of an error, and its exit code."""
+"""How a command ends: what it prints of an error, its exit code, and where what user code prints goes."""
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from rich.console import Console
@@ -26,3 +30,25 @@ class errors:
             sys.exit(USAGE if isinstance(error, FlowError) else FAILED)
         if isinstance(error, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def stdout_for_the_result() -> Iterator[None]:
+    """Let what user code prints, here and in child processes, go to stderr."""
+    before = sys.stdout
+    before.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        before.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+        atexit.register(_stdout_to_stderr)
+
+
+def _stdout_to_stderr() -> None:
+    """Ray prints what came late from its workers while the interpreter ends."""
+    sys.stdout = sys.stderr

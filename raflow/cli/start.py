@@ -5,32 +5,38 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
-from raflow.cli.outcome import FAILED, errors
-from raflow.errors import FlowError
+from raflow.cli.outcome import FAILED, errors, stdout_for_the_result
+from raflow.errors import FlowError, ResumeError
 
 _KINDS = ("default", "memory", "file", "s3", "gcs")
 
 
 @click.command()
-@click.option("--step", metavar="MOD.ATTR", help="Run one action: pkg.mod.attr or pkg.mod:attr.")
-@click.option("--workflow", "factory", metavar="MOD:FACTORY", help="Run the Workflow that a function returns.")
-@click.option("--initial-context", metavar="JSON", help="What the action gets as initial_context.")
-@click.option("--callback", metavar="MOD.ATTR", help="Called with task= after the action.")
+@click.option("-s", "--step", metavar="MOD.ATTR", help="Run one action: pkg.mod.attr or pkg.mod:attr.")
+@click.option("-w", "--workflow", "factory", metavar="MOD:FACTORY", help="Run the Workflow that a function returns.")
+@click.option("-i", "--initial-context", metavar="JSON", help="What the action gets as initial_context.")
+@click.option("-c", "--callback", metavar="MOD.ATTR", help="Called with task= after the action.")
 @click.option(
+    "-m",
     "--mode",
     type=click.Choice(["sequential", "background", "parallel"]),
     default="sequential",
     show_default=True,
     help="How the tasks run; the command waits for the end in each.",
 )
-@click.option("--storage", metavar="|".join((*_KINDS, "URL")), help="Where results are kept; default: in memory.")
-@click.option("--path", metavar="PATH_OR_URL", help="Folder of --storage file, s3://… or gs://… of s3 and gcs.")
+@click.option("-o", "--storage", metavar="|".join((*_KINDS, "URL")), help="Where results are kept; default: in memory.")
+@click.option(
+    "-p",
+    "--path",
+    metavar="PATH_OR_URL",
+    help="Folder of --storage file; s3://… or gs://… of s3 and gcs, else RAFLOW_STORAGE_BUCKET.",
+)
 @click.option("--resume", is_flag=True, help="Skip what has succeeded before; wants --workflow-id and a storage.")
 @click.option("--workflow-id", metavar="ID", help="Any text, under which results are kept.")
 @click.option(
@@ -54,7 +60,7 @@ def start(  # noqa: PLR0913, PLR0917 - one per option
 ) -> None:
     """Run a workflow: one action (--step), or what a function returns (--workflow).
 
-    The last task's result is printed as JSON. Exits with 1 if a task has failed.
+    The last task's result is printed as JSON; all else goes to standard error. Exits with 1 if a task has failed.
     """
     if (step is None) == (factory is None):
         msg = "give either --step or --workflow"
@@ -62,10 +68,10 @@ def start(  # noqa: PLR0913, PLR0917 - one per option
     given = {"--initial-context": initial_context, "--callback": callback, "--storage": storage, "--path": path}
     refused = [name for name, value in given.items() if value is not None] if factory else []
     if refused:
-        msg = f"{', '.join(refused)} belong to --step; the function of --workflow says this itself"
+        msg = f"{', '.join(refused)}: only for --step; the function of --workflow says this itself"
         raise click.UsageError(msg)
     _see_folder()
-    with errors():
+    with errors(), stdout_for_the_result():
         from raflow.launch import log_to_terminal
 
         log_to_terminal("INFO")
@@ -73,10 +79,13 @@ def start(  # noqa: PLR0913, PLR0917 - one per option
             workflow = _made(factory, workflow_id)
         else:
             workflow = _of_one_step(step, callback, initial_context, _storage(storage, path), workflow_id)
-        run = workflow.start(mode=mode, resume=resume, engine=engine).wait()
-        _print(run)
-    if run.status != "Completed":
-        sys.exit(FAILED)
+        # To wait for a run in the background is a sequential run, and that can be interrupted.
+        run = _started(workflow, mode="sequential" if mode == "background" else mode, resume=resume, engine=engine)
+        _report(run)
+        if run.status != "Completed":
+            sys.exit(FAILED)
+        result = _result(run)
+    click.echo(result)
 
 
 def _see_folder() -> None:
@@ -86,19 +95,34 @@ def _see_folder() -> None:
         sys.path.insert(0, here)
 
 
+def _started(workflow: Any, **options: Any) -> Any:
+    try:
+        return workflow.start(**options)
+    except ResumeError as error:
+        if type(error) is not ResumeError:
+            raise
+        msg = f"{error}; on the command line: --storage file|s3|gcs|URL and --workflow-id"
+        raise click.UsageError(msg) from None
+
+
 def _made(factory: str, workflow_id: str | None) -> Any:
+    from raflow.loading import made
     from raflow.workflows.chain import Workflow
+    from raflow.workflows.chain.actions import as_action
     from raflow.workflows.chain.importing import load
 
     if workflow_id is not None:
         os.environ["WORKFLOW_ID"] = workflow_id
     found = load(factory)
-    workflow = found() if callable(found) else found
+    if as_action(found) is not None:
+        msg = f"--workflow {factory} is an action; run it with --step {factory}"
+        raise FlowError(msg)
+    workflow = made(found, factory) if callable(found) else found
     if not isinstance(workflow, Workflow):
         msg = f"--workflow {factory} is a {type(workflow).__name__}, not a function that returns a Workflow"
         raise FlowError(msg)
     if workflow_id not in (None, workflow.workflow_id):
-        msg = f"{factory} gives its workflow the id {workflow.workflow_id!r}; leave out --workflow-id, or that id"
+        msg = f"{factory} gives its workflow the id {workflow.workflow_id!r}; leave out --workflow-id, or say that id"
         raise FlowError(msg)
     return workflow
 
@@ -140,28 +164,36 @@ def _storage(kind: str | None, path: str | None) -> Any:
     if "://" not in str(kind):
         msg = f"there is no storage {kind!r}; there are: {', '.join(_KINDS)} and URLs"
         raise click.BadParameter(msg, param_hint="--storage")
+    if path is not None:
+        msg = f"--storage {kind} is a place already; leave out --path"
+        raise click.UsageError(msg)
     return StorageFile(path=kind)
 
 
 def _bucket(kind: str, path: str | None) -> tuple[str, str]:
+    """Return the bucket, and below it the prefix or nothing."""
     scheme = "s3" if kind == "s3" else "gs"
-    place = path or os.environ.get("RAFLOW_STORAGE_BUCKET")
-    if not place:
-        msg = f"--storage {kind} wants its bucket: --path {scheme}://bucket/prefix, or RAFLOW_STORAGE_BUCKET"
-        raise click.UsageError(msg)
+    place = path or os.environ.get("RAFLOW_STORAGE_BUCKET", "")
     if "://" in place and not place.startswith(f"{scheme}://"):
         msg = f"--storage {kind} wants --path {scheme}://…, not {place}"
         raise click.UsageError(msg)
     bucket, _, prefix = place.removeprefix(f"{scheme}://").partition("/")
+    if not bucket:
+        msg = f"--storage {kind} wants its bucket: --path {scheme}://bucket/prefix, or RAFLOW_STORAGE_BUCKET"
+        raise click.UsageError(msg)
     return bucket, f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
 
 
-def _print(run: Any) -> None:
-    console = Console(stderr=True)
+def _report(run: Any) -> None:
+    """Print why tasks have failed, and in one line what has become of all."""
     for task in run.tasks:
-        took = "" if task.duration is None else f" in {task.duration:.2f} s"
-        console.print(f"{task.task_id}: {task.status}{took}", highlight=False, markup=False)
-        for error in task.errors[-1:] if task.status == "Failed" else ():
-            console.print(error.traceback or f"{error.exception}: {error.message}", highlight=False, markup=False)
-    last = run.tasks[-1].current_context.storage if run.tasks else None
-    click.echo(json.dumps(last, default=str, ensure_ascii=False))
+        if task.status == "Failed" and task.error is not None:
+            click.echo(f"\n{task.task_id} failed:\n{task.error.traceback.rstrip()}\n", err=True)
+    counts = ", ".join(f"{count} {status}" for status, count in Counter(task.status for task in run.tasks).items())
+    click.echo(f"workflow {run.workflow_id}: {run.status} ({counts or 'no tasks'})", err=True)
+
+
+def _result(run: Any) -> str:
+    """Return the last task's result as JSON; what JSON does not know, as its `repr`."""
+    last = run.tasks[-1].schema().model_dump(mode="json")["current_context"] if run.tasks else None
+    return json.dumps(last, ensure_ascii=False)

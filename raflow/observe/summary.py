@@ -16,8 +16,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from raflow.errors import RaflowError, RunFailed, TargetError
+from raflow.errors import ImportModuleError, RaflowError, RunFailed, TargetError
 from raflow.metrics import RunStats, StageStats, Status
+from raflow.runtime.failure import explain
 from raflow.units import count, duration, rate, size
 
 _STYLES = {Status.SUCCEEDED: "bold green", Status.FAILED: "bold red", Status.TIMED_OUT: "bold red"}
@@ -55,6 +56,8 @@ def _traceback(error: RaflowError) -> str:
         return error.traceback.rstrip()
     if isinstance(error, TargetError) and error.__cause__ and not isinstance(error.__cause__, RaflowError):
         return "".join(traceback.format_exception(error.__cause__)).rstrip()
+    if isinstance(error, ImportModuleError) and error.__cause__:
+        return explain(error.__cause__, "").traceback.rstrip()
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import traceback
 from dataclasses import dataclass, replace
 from traceback import TracebackException
@@ -60,7 +61,12 @@ def restore(failure: Failure) -> BaseException:
     return error
 
 
-_NOT_THE_USERS = (__file__.rsplit("/", 2)[0], asyncio.__file__.rsplit("/", 1)[0])
+_NOT_THE_USERS = (
+    __file__.rsplit("/", 2)[0],
+    asyncio.__file__.rsplit("/", 1)[0],
+    importlib.__file__,
+    "<frozen importlib",
+)
 
 
 def _users(told: TracebackException) -> TracebackException:

@@ -28,6 +28,23 @@ app = Flow("failing")
 def fail(record: dict) -> None:
     raise ValueError(f"no such luck in {here()['code']}")
 """
+STEPS = """
+import os
+import ray
+from places import here
+from raflow import Workflow, action
+
+
+@action(num_cpus=0)
+def place(initial_context):
+    return {**here(), "cluster": ray.get_runtime_context().gcs_address, "driver": initial_context.storage}
+
+
+def make():
+    workflow = Workflow()
+    workflow.task.add(place, initial_context=os.getpid())
+    return workflow
+"""
 
 
 def rows(output: str | Path) -> pa.Table:
@@ -44,13 +61,19 @@ def seen(output: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def jobs(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Popen[str]]:
-    """Two jobs, submitted at the same time with a folder that only they know."""
+    """Three jobs, submitted at the same time with a folder that only they know."""
     code = tmp_path_factory.mktemp("code")
     for name in ("spread.py", "places.py"):
         shutil.copy(CLUSTER / name, code)
     (code / "failing.py").write_text(FAILING)
-    submit = ("ray", "job", "submit", "--working-dir", str(code), "--", "raflow", "run")
-    return {name: start(*submit, f"{name}.py", env=cluster.env) for name in ("spread", "failing")}
+    (code / "steps.py").write_text(STEPS)
+    submit = ("ray", "job", "submit", "--working-dir", str(code), "--", "raflow")
+    lines = {
+        "spread": ["run", "spread.py"],
+        "failing": ["run", "failing.py"],
+        "steps": ["start", "--workflow", "steps:make", "--mode", "parallel"],
+    }
+    return {name: start(*submit, *line, env=cluster.env) for name, line in lines.items()}
 
 
 def test_a_flow_runs_as_a_job_on_both_nodes_and_its_code_travels(
@@ -72,6 +95,17 @@ def test_a_flow_that_fails_makes_its_job_fail_with_the_users_traceback(
     assert "ValueError: no such luck in" in printed
     assert 'failing.py", line' in printed
     assert "processor fail, replica fail[0]" in printed
+
+
+def test_steps_of_a_job_run_in_its_cluster_and_their_code_travels(
+    cluster: Cluster, jobs: dict[str, subprocess.Popen[str]]
+) -> None:
+    printed = finish(jobs["steps"])
+    result = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
+    assert result["cluster"].rpartition(":")[2] == cluster.env["RAY_ADDRESS"].rpartition(":")[2]
+    assert result["process"] != result["driver"]
+    assert "runtime_resources" in result["code"]
+    assert "Completed (1 Completed)" in printed
 
 
 def test_a_local_folder_is_refused_unless_all_nodes_share_it(cluster: Cluster, tmp_path: Path) -> None:

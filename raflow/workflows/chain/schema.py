@@ -60,7 +60,10 @@ class TaskSchema(BaseModel):
 
     @field_serializer("initial_context", "previous_context", "current_context", when_used="json")
     def _json(self, value: Any) -> Any:
-        return to_jsonable_python(value, fallback=repr, serialize_unknown=True)
+        try:
+            return to_jsonable_python(value, fallback=repr, serialize_unknown=True)
+        except ValueError:  # bytes that are no text, or a value that contains itself
+            return repr(value)
 
 
 class WorkflowSchema(BaseModel):
