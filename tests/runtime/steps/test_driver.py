@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import sys
 import threading
@@ -22,7 +23,8 @@ from raflow.options import StepOptions
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Step
-from raflow.runtime.steps.worker import Workers
+from raflow.runtime.steps.values import pack
+from raflow.runtime.steps.worker import Over, Task, Workers
 
 
 def made(name: str, request: pytest.FixtureRequest) -> Iterator[Workers]:
@@ -194,6 +196,21 @@ def test_only_errors_of_the_given_types_are_tried_again(workers: Workers) -> Non
     step = driver.add(Step("fail", fail, ("x",), options=options))
     driver.run()
     assert step.attempts == 1
+
+
+def test_an_error_of_a_class_that_cannot_be_imported_is_itself_and_can_be_waited_out(workers: Workers) -> None:
+    class Flaky(Exception):
+        """Like a class of a script or notebook."""
+
+    def flaky() -> None:
+        raise Flaky("not now")
+
+    driver = StepDriver(workers)
+    options = StepOptions(retry=2, retry_delay=0, retry_on=(Flaky,))
+    step = driver.add(Step("flaky", flaky, options=options))
+    driver.run()
+    assert step.attempts == 2
+    assert isinstance(step.error, Flaky)
 
 
 def test_a_timeout_ends_each_attempt_and_is_tried_again(workers: Workers) -> None:
@@ -417,3 +434,35 @@ def test_children_end_with_their_workers() -> None:
     found.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_an_interrupt_from_the_terminal_is_the_parents_business() -> None:
+    def interrupted() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "done"
+
+    found = engines.workers("local", processes=True)
+    driver = StepDriver(found)
+    step = driver.add(Step("interrupted", interrupted))
+    driver.run()
+    assert driver.result(step) == "done"
+    found.close()
+
+
+def test_a_call_that_is_over_does_not_kill_the_child_that_others_use() -> None:
+    found = engines.workers("local", processes=True)
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    task = Task("getpid", found.ship(os.getpid, "getpid"), pack(((), {}), ""), (), 0, Exception, expands=False)
+
+    def over() -> Any:
+        while not isinstance(message := messages.get(timeout=30), Over):
+            pass
+        return message
+
+    needs = StepOptions()
+    first = found.call(1, [task], needs, messages.put)
+    assert over().error is None
+    found.call(2, [task], needs, messages.put)
+    first.kill()
+    assert over().error is None
+    found.close()
