@@ -96,8 +96,9 @@ def test_urls_are_redacted() -> None:
 
 @pytest.mark.parametrize("name", ["timeout", "retry_delay", "jitter"])
 def test_a_time_without_end_is_no_option_of_a_step(name: str) -> None:
+    given: dict[str, Any] = {name: float("inf")}
     with pytest.raises(InvalidOption, match=f"{name} is inf"):
-        StepOptions(**{name: float("inf")})
+        StepOptions(**given)
 
 
 def test_very_many_attempts_may_back_off() -> None:
