@@ -68,17 +68,17 @@ class StepOptions(Resources):
 
     retry: int | tuple[float, ...] = 1
     """Attempts in all; or the wait before each attempt, in seconds."""
-    retry_delay: float = Field(default=1.0, ge=0)
+    retry_delay: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Wait between attempts, in seconds."""
     backoff: bool = False
     """Whether the wait doubles with each attempt."""
-    jitter: float = Field(default=0.0, ge=0)
+    jitter: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Up to so many seconds are added to each wait, at random."""
     max_delay: float | None = Field(default=None, ge=0)
     """The longest wait, in seconds; None: no bound."""
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
     """Errors after which there is a further attempt. Timeouts and lost workers always are such."""
-    timeout: float = Field(default=0.0, ge=0)
+    timeout: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Seconds that an attempt may take, from when it really starts; 0: no bound."""
 
     @property
@@ -91,7 +91,7 @@ class StepOptions(Resources):
         if isinstance(self.retry, tuple):
             return list(self.retry) or [0.0]
         factor, cap = (2.0 if self.backoff else 1.0), self.max_delay
-        waits = (self.retry_delay * factor**n for n in range(max(1, self.retry) - 1))
+        waits = (self.retry_delay * factor ** min(n, 99) for n in range(max(1, self.retry) - 1))
         return [0.0, *(wait if cap is None else min(wait, cap) for wait in waits)]
 
 

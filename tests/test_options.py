@@ -10,7 +10,7 @@ from raflow import Flow, FlowOptions, Retry
 from raflow.connectors.memory import MemorySource
 from raflow.credentials import redact
 from raflow.errors import InvalidOption
-from raflow.options import ProcessorOptions
+from raflow.options import ProcessorOptions, StepOptions
 
 SOURCE = MemorySource([{"n": 1}])
 
@@ -92,3 +92,14 @@ def test_credentials_become_storage_options_of_their_cloud_only() -> None:
 def test_urls_are_redacted() -> None:
     shown = redact("s3://user:word@bucket/x?token=abc&n=1 and https://host/x?X-Amz-Signature=zzz")
     assert shown == "s3://***@bucket/x?token=***&n=1 and https://host/x?X-Amz-Signature=***"
+
+
+@pytest.mark.parametrize("name", ["timeout", "retry_delay", "jitter"])
+def test_a_time_without_end_is_no_option_of_a_step(name: str) -> None:
+    given: dict[str, Any] = {name: float("inf")}
+    with pytest.raises(InvalidOption, match=f"{name} is inf"):
+        StepOptions(**given)
+
+
+def test_very_many_attempts_may_back_off() -> None:
+    assert StepOptions(retry=3000, backoff=True, max_delay=60).delays()[-1] == 60

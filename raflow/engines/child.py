@@ -10,8 +10,10 @@ import functools
 import os
 import pickle
 import queue
+import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,6 +22,7 @@ import cloudpickle
 
 from raflow.runtime.failure import explain, portable
 from raflow.runtime.steps.step import Attempt
+from raflow.runtime.steps.unpickle import loads
 from raflow.runtime.steps.worker import Begun, Ended, Inputs, Left, Over, Slice, Task, attempt, now
 
 
@@ -38,6 +41,7 @@ class Child:
 
     def serve(self) -> None:
         """Run calls until the parent hangs up."""
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C goes to all, and the parent decides what ends
         sys.path[:] = pickle.loads(self._line.recv_bytes())
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
@@ -46,7 +50,7 @@ class Child:
     def _listen(self) -> None:
         try:
             while True:
-                message = pickle.loads(self._line.recv_bytes())
+                message = loads(self._line.recv_bytes())
                 if message is None:
                     self._left(self._slice.close())
                 else:
@@ -54,6 +58,9 @@ class Child:
                     self._calls.put((self._number, self._slice))
         except (EOFError, OSError):
             os._exit(0)
+        except BaseException:  # without this thread the call would never end
+            traceback.print_exc()
+            os._exit(1)
 
     def _work(self, number: int, work: Slice) -> None:
         known = Inputs()
@@ -76,7 +83,7 @@ class Child:
 
     def _send(self, message: Any) -> None:
         with self._sending:
-            self._line.send_bytes(pickle.dumps(message, protocol=5))
+            self._line.send_bytes(cloudpickle.dumps(message, protocol=5))
 
 
 def _attempt(task: Task, inputs: list[Any]) -> Attempt:

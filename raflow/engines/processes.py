@@ -8,7 +8,6 @@ that scripts need no main guard; it ends when this process does.
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import cloudpickle
 from raflow.engines.threads import DaemonThreads
 from raflow.errors import NotSerializable, StepLost
 from raflow.options import Resources
+from raflow.runtime.steps.unpickle import loads
 from raflow.runtime.steps.values import Packed, Value, by_value
 from raflow.runtime.steps.worker import Over, Post, Task
 
@@ -42,6 +42,7 @@ class ProcessWorkers:
         self._module = module
         self._threads = DaemonThreads("raflow child")
         self._idle: list[_Child] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -78,14 +79,20 @@ class ProcessWorkers:
     def close(self) -> None:
         """End the idle children."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
         for child in idle:
             child.kill()
+            child.ended()
         self._threads.close()
 
     def _free(self, child: _Child) -> None:
         with self._lock:
-            self._idle.append(child)
+            if not self._closed:
+                self._idle.append(child)
+                return
+        child.kill()
+        child.ended()
 
 
 class _Child:
@@ -106,19 +113,20 @@ class _Child:
 
     def send(self, message: Any) -> None:
         with self._sending:
-            self._line.send_bytes(pickle.dumps(message, protocol=5))
+            self._line.send_bytes(cloudpickle.dumps(message, protocol=5))
 
     def receive(self) -> Any:
-        return pickle.loads(self._line.recv_bytes())
+        return loads(self._line.recv_bytes())
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._line.close()
 
     def ended(self) -> int:
-        """Return the exit code of a child that has hung up."""
-        return self._process.wait()
+        """Hang up, too, and return the exit code of a child that has ended."""
+        code = self._process.wait()
+        self._line.close()
+        return code
 
 
 class _ProcessCall:
@@ -127,7 +135,8 @@ class _ProcessCall:
         self._child = child
         self._post = post
         self._free = free
-        self._killed = False
+        self._lock = threading.Lock()
+        self._has_child = True
 
     def follow(self, tasks: list[Task]) -> None:
         """Send the tasks and hand reports on until the call has ended."""
@@ -139,8 +148,15 @@ class _ProcessCall:
             code = self._child.ended()
             how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
             message = Over(self._number, StepLost(f"its process {how}"))
+        except Exception as error:  # what was sent cannot travel, and nobody knows where the line stands
+            self._child.kill()
+            self._child.ended()
+            message = Over(self._number, StepLost(f"{type(error).__name__} on the line to its process: {error}"))
         else:
-            self._free(self._child)
+            if self._let_go():
+                self._free(self._child)
+            else:
+                self._child.ended()
         self._post(message)
 
     def close(self) -> None:
@@ -150,6 +166,11 @@ class _ProcessCall:
             return  # it has died: the thread that follows it tells
 
     def kill(self) -> None:
-        if not self._killed:
-            self._killed = True
+        if self._let_go():
             self._child.kill()
+
+    def _let_go(self) -> bool:
+        """Give the child up; False if that was done before, and the child may be at work for another call."""
+        with self._lock:
+            had, self._has_child = self._has_child, False
+        return had

@@ -26,6 +26,7 @@ class DaemonThreads:
         self._name = name
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle = 0
+        self._closed = False
         self._lock = threading.Lock()
 
     def run(self, job: Callable[[], None]) -> None:
@@ -38,8 +39,9 @@ class DaemonThreads:
             threading.Thread(target=self._serve, name=self._name, daemon=True).start()
 
     def close(self) -> None:
-        """End the idle threads."""
+        """End the idle threads, and the others after their job."""
         with self._lock:
+            self._closed = True
             for _ in range(self._idle):
                 self._jobs.put(None)
             self._idle = 0
@@ -50,6 +52,8 @@ class DaemonThreads:
         while (job := self._jobs.get()) is not None:
             job()
             with self._lock:
+                if self._closed:
+                    return
                 self._idle += 1
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import math
 import os
 import pickle
 import queue
@@ -30,8 +31,21 @@ from raflow.options import Resources
 from raflow.runtime.engine import Capacity
 from raflow.runtime.failure import explain, portable
 from raflow.runtime.steps.step import Attempt
-from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value
-from raflow.runtime.steps.worker import SLICE_S, Ended, Inputs, Left, Over, Post, Slice, Task, attempt, now, timed_out
+from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, pack, unpack
+from raflow.runtime.steps.worker import (
+    SLICE_S,
+    Begun,
+    Ended,
+    Inputs,
+    Left,
+    Over,
+    Post,
+    Slice,
+    Task,
+    attempt,
+    now,
+    timed_out,
+)
 
 _LOOK_S = 1.0
 _GRACE_S = 1.0
@@ -41,8 +55,8 @@ START_TIMEOUT_S = 60.0
 _FREE_CALLS = 64
 """Calls at once of steps that need nothing of the cluster."""
 
-Report: TypeAlias = "tuple[list[tuple[str, Attempt]], tuple[str, ...]]"
-"""Attempts that have ended, and tasks that go back."""
+Report: TypeAlias = "tuple[list[tuple[str, Attempt]], tuple[str, ...], str | None]"
+"""Attempts that have ended, tasks that go back, and the task that has begun: of those only that take their time."""
 
 
 class RayWorkers:
@@ -65,6 +79,7 @@ class RayWorkers:
         self._threads = DaemonThreads("raflow ray call")
         self._capacity = Capacity({})
         self._looked = 0.0
+        self._kinds: dict[Any, bytes] = {}
 
     def start(self) -> None:
         """Connect, or start a Ray of our own."""
@@ -90,7 +105,14 @@ class RayWorkers:
     def call(self, number: int, tasks: list[Task], needs: Resources, post: Post) -> _RayCall:
         """Start a task."""
         stored: list[Any] = []
-        light = [replace(task, inputs=tuple(_by_reference(each, stored) for each in task.inputs)) for task in tasks]
+        light = [
+            replace(
+                task,
+                inputs=tuple(_by_reference(each, stored) for each in task.inputs),
+                retry_on=self._errors(task.retry_on),
+            )
+            for task in tasks
+        ]
         generator = self._remote(needs).remote(own_versions(), self._folder, light, *stored)
         call = _RayCall(number, tasks, generator, post)
         wanted = needs.needs()
@@ -99,6 +121,13 @@ class RayWorkers:
         else:
             self._threads.run(lambda: call.follow_if(lambda: _lacking(wanted)))
         return call
+
+    def _errors(self, kinds: Any) -> bytes:
+        """Pickle types of errors as functions are: Ray's own pickling would make other types of them."""
+        if kinds not in self._kinds:
+            with by_value(self._module):
+                self._kinds[kinds] = cloudpickle.dumps(kinds)
+        return self._kinds[kinds]
 
     def _remote(self, needs: Resources) -> Any:
         given: dict[str, Any] = {"num_cpus": needs.num_cpus, "num_gpus": needs.num_gpus}
@@ -160,16 +189,21 @@ class _RayCall:
         """Hand reports on until the task has ended."""
         try:
             for reference in self._generator:
-                ended, left = ray.get(reference)
+                ended, left, begun = ray.get(reference)
                 for task, done in ended:
-                    self._post(Ended(self._number, task, self._with_references(done)))
+                    self._post(Ended(self._number, task, self._arrived(done)))
+                if begun:
+                    self._post(Begun(self._number, begun))
                 if left:
                     self._post(Left(self._number, left))
             self._post(Over(self._number))
         except BaseException as error:
             self._post(Over(self._number, foreign(error, "its worker")))
 
-    def _with_references(self, done: Attempt) -> Attempt:
+    def _arrived(self, done: Attempt) -> Attempt:
+        if done.failure is not None:
+            error: Any = done.failure.error
+            return replace(done, failure=replace(done.failure, error=unpack(error)))
         values = tuple(
             replace(each, name=next(self._generator)) if isinstance(each, Stored) else each for each in done.values
         )
@@ -191,9 +225,9 @@ def _work(versions: tuple[str, str], folder: str, tasks: list[Task], *stored: Pa
     """Run tasks; yields reports, each followed by the large values that it tells of."""
     _settled(versions, folder)
     bench = _Bench(tasks, stored)
-    for ended, left in bench.reports():
+    for ended, left, begun in bench.reports():
         large: list[Packed] = []
-        yield [(task, _outlined(done, large)) for task, done in ended], left
+        yield [(task, _outlined(done, large)) for task, done in ended], left, begun
         for value in large:  # noqa: UP028 - Ray sends to the generator, which a list's iterator does not take
             yield value
 
@@ -211,7 +245,9 @@ def _function(code: Any) -> Callable[..., Any]:
 def _outlined(done: Attempt, large: list[Packed]) -> Attempt:
     """Return an attempt without its large values, which are put into the list."""
     if done.failure is not None:
-        return replace(done, failure=portable(done.failure, cloudpickle))
+        failure = portable(done.failure, cloudpickle)
+        error: Any = pack(failure.error, "an error")  # by Ray's own pickling its type would become another one
+        return replace(done, failure=replace(failure, error=error))
     if not any(isinstance(value, Packed) and value.size_bytes > INLINE_BYTES for value in done.values):
         return done
     values: list[Value] = []
@@ -242,22 +278,28 @@ class _Bench:
     def __init__(self, tasks: list[Task], stored: tuple[Packed, ...]) -> None:
         self._known = Inputs(stored)
         self._slice = Slice(tasks)
-        self._closes = time.monotonic() + SLICE_S if len(tasks) > 1 else None
+        self._closes: float | None = time.monotonic() + SLICE_S
+        # Code that lets no other thread run would keep this from being told later.
+        self._first = tasks[0].id if len(tasks) == 1 and tasks[0].timeout else None
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._current: _Current | None = None
 
     def reports(self) -> Iterator[Report]:
         """Yield what ends, as soon as it does; what ends faster than it is yielded comes together."""
+        if self._first:
+            yield [], (), self._first
         threading.Thread(target=self._run, name="raflow step", daemon=True).start()
         over = False
         while not over:
             ended, left, over = self._wait()
             late = () if over else self._late()
+            begun: str | None = None
             if late or (self._closes is not None and time.monotonic() >= self._closes):
                 self._closes = None
                 left += self._slice.close()
-            if ended or late or left:
-                yield [*ended, *late], tuple(left)
+                begun = self._running() if not late else None
+            if ended or late or left or begun:
+                yield [*ended, *late], tuple(left), begun
             if late:
                 _die()
 
@@ -279,7 +321,7 @@ class _Bench:
 
     def _patience(self) -> float | None:
         current = self._current
-        due = [at for at in (self._closes, current.deadline if current else None) if at is not None]
+        due = [at for at in (self._closes, current.deadline if current else None) if at is not None and at < math.inf]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _late(self) -> tuple[tuple[str, Attempt], ...]:
@@ -287,6 +329,10 @@ class _Bench:
         if current and time.monotonic() >= current.deadline:
             return ((current.task.id, timed_out(current.task, current.began)),)
         return ()
+
+    def _running(self) -> str | None:
+        current = self._current
+        return current.task.id if current and current.task.id != self._first else None
 
     def _run(self) -> None:
         while (task := self._slice.take()) is not None:
@@ -305,10 +351,11 @@ class _Bench:
     @contextlib.contextmanager
     def _watched(self, task: Task) -> Iterator[None]:
         """Let the first thread, and behind it a watchdog, see to the task's timeout."""
+        self._current = _Current(task, now(), time.monotonic() + (task.timeout or math.inf))
         if not task.timeout:
             yield
+            self._current = None
             return
-        self._current = _Current(task, now(), time.monotonic() + task.timeout)
         self._news.put(_WAKE)
         # Fires also inside code that lets no other thread run.
         faulthandler.dump_traceback_later(task.timeout + _GRACE_S, exit=True, file=_nowhere())
@@ -334,6 +381,7 @@ def _attempt(task: Task, inputs: list[Packed]) -> Attempt:
     began = now()
     try:
         function = _function(task.code)
+        task = replace(task, retry_on=_function(task.retry_on))
     except BaseException as error:
         return Attempt(began, now(), failure=explain(error, task.id), retryable=False)
     return attempt(function, task, inputs)

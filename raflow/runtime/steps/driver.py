@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
@@ -56,7 +57,8 @@ class _InFlight:
     """By id, in order; those that have not ended yet."""
     size: int
     handle: Call | None = None
-    begun: dict[str, Task] = field(default_factory=dict)
+    begun: dict[str, datetime] = field(default_factory=dict)
+    """When, of those that are known to have."""
     tasks: dict[str, Task] = field(default_factory=dict)
     closed: bool = False
     follows: bool = False
@@ -67,7 +69,6 @@ class _InFlight:
 class _Queue:
     options: StepOptions
     steps: deque[Step] = field(default_factory=deque)
-    share: int = _FIRST_SHARE
 
 
 class StepDriver:
@@ -106,6 +107,8 @@ class StepDriver:
         """Steps that have not ended, with the number of steps that they wait for."""
         self._after: dict[Step, list[Step]] = {}
         self._queues: dict[_Key, _Queue] = {}
+        """Ready steps; no empty ones, because there may be as many functions as steps."""
+        self._shares: dict[_Key, int] = {}
         self._calls: dict[int, _InFlight] = {}
         self._busy: dict[str, int] = {}
         self._alone: set[Step] = set()
@@ -256,8 +259,13 @@ class StepDriver:
                 free = min(self._slots(key, waiting), self._cap - len(self._calls))
                 if free <= 0:
                     break
-                share = min(math.ceil(len(waiting.steps) / free), waiting.share)
+                share = min(math.ceil(len(waiting.steps) / free), self._share(key))
                 self._call(key, waiting, self._first(waiting.steps, share))
+            if not waiting.steps:
+                del self._queues[key]
+
+    def _share(self, key: _Key) -> int:
+        return self._shares.get(key, _FIRST_SHARE)
 
     def _slots(self, key: _Key, waiting: _Queue) -> int:
         return self.workers.slots(waiting.options) - self._busy.get(key[1], 0)
@@ -283,12 +291,12 @@ class StepDriver:
         if not self._ahead or len(after) != 1 or step.expands or step in self._alone:
             return None
         other = after[0]
-        waits_for_it_alone = self._open.get(other) == 1 and other not in self._alone
+        waits_for_it_alone = self._open.get(other) == 1 and other not in self._alone and other not in self._given
         same_worker = not other.host and not other.options.first_delay and self._key(other)[1] == self._key(step)[1]
         return other if waits_for_it_alone and same_worker else None
 
     def _call(self, key: _Key, waiting: _Queue, steps: list[Step]) -> None:
-        line = self._followed(steps, max(waiting.share, self._reach.get(key[1], _FIRST_SHARE)))
+        line = self._followed(steps, max(self._share(key), self._reach.get(key[1], _FIRST_SHARE)))
         found = {step.id: (step, task) for step in line if (task := self._task(step))}
         if not found:
             return
@@ -330,8 +338,8 @@ class StepDriver:
         step = call.steps.get(message.task)
         if step is None:
             return
-        call.begun[step.id] = call.tasks[step.id]
-        self._start(step, now())
+        call.begun[step.id] = now()
+        self._start(step, call.begun[step.id])
         if step.options.timeout:
             self._later(step.options.timeout, lambda: self._expire(message.call, step, step.attempts))
 
@@ -343,7 +351,7 @@ class StepDriver:
     def _expire(self, number: int, step: Step, attempt: int) -> None:
         call = self._calls.get(number)
         if call and step.id in call.steps and step.attempts == attempt and step.status is Status.RUNNING:
-            self._take(Ended(number, step.id, timed_out(call.tasks[step.id], step.started_at or now())))
+            self._take(Ended(number, step.id, timed_out(call.tasks[step.id], call.begun[step.id])))
 
     def _end(self, message: Ended) -> None:
         call = self._calls[message.call]
@@ -359,22 +367,22 @@ class StepDriver:
 
     def _left(self, message: Left) -> None:
         call = self._calls[message.call]
-        waiting = self._queues[call.key]
-        done = max(1, (call.size - len(message.tasks)) * 2)
-        if call.follows:
-            self._reach[call.key[1]] = done
-        else:
-            waiting.share = done
+        self._learn(call, (call.size - len(message.tasks)) * 2)
         call.closed = True
         self._give_back([call.steps.pop(task) for task in message.tasks])
+
+    def _learn(self, call: _InFlight, steps: int) -> None:
+        """Note how many steps a call like this one may have."""
+        steps = min(max(1, steps), _MOST)
+        if call.follows:
+            self._reach[call.key[1]] = steps
+        else:
+            self._shares[call.key] = steps
 
     def _over(self, message: Over) -> None:
         call = self._forget(message.call)
         if message.error is None and not call.closed:
-            if call.follows:
-                self._reach[call.key[1]] = min(call.size * _SHARE_GROWTH, _MOST)
-            else:
-                self._queues[call.key].share = min(self._queues[call.key].share * _SHARE_GROWTH, _MOST)
+            self._learn(call, call.size * _SHARE_GROWTH)
         lost = list(call.steps.values())
         if message.error is not None and len(lost) == 1 and call.size == 1:
             self._given.discard(lost[0])
@@ -393,7 +401,7 @@ class StepDriver:
     def _lost(self, step: Step, error: BaseException, call: _InFlight) -> None:
         if step.id not in call.begun:
             self._start(step, now())
-        at = step.started_at or now()
+        at = call.begun.get(step.id, now())
         if step.options.timeout and (now() - at).total_seconds() >= step.options.timeout:
             attempt = timed_out(call.tasks[step.id], at)
         else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import queue
+import re
 import signal
 import sys
 import threading
@@ -22,7 +24,8 @@ from raflow.options import StepOptions
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Step
-from raflow.runtime.steps.worker import Workers
+from raflow.runtime.steps.values import pack
+from raflow.runtime.steps.worker import Left, Over, Task, Workers
 
 
 def made(name: str, request: pytest.FixtureRequest) -> Iterator[Workers]:
@@ -196,6 +199,21 @@ def test_only_errors_of_the_given_types_are_tried_again(workers: Workers) -> Non
     assert step.attempts == 1
 
 
+def test_an_error_of_a_class_that_cannot_be_imported_is_itself_and_can_be_waited_out(workers: Workers) -> None:
+    class Flaky(Exception):
+        """Like a class of a script or notebook."""
+
+    def flaky() -> None:
+        raise Flaky("not now")
+
+    driver = StepDriver(workers)
+    options = StepOptions(retry=2, retry_delay=0, retry_on=(Flaky,))
+    step = driver.add(Step("flaky", flaky, options=options))
+    driver.run()
+    assert step.attempts == 2
+    assert isinstance(step.error, Flaky)
+
+
 def test_a_timeout_ends_each_attempt_and_is_tried_again(workers: Workers) -> None:
     def slow(seconds: float) -> None:
         threading.Event().wait(seconds)
@@ -209,6 +227,48 @@ def test_a_timeout_ends_each_attempt_and_is_tried_again(workers: Workers) -> Non
     assert step.attempts == 2
     assert isinstance(step.error, StepTimedOut)
     assert "slow" in str(step.error)
+
+
+def test_code_that_lets_no_other_thread_run_is_timed_out(apart: Workers) -> None:
+    def hold() -> None:
+        re.match("(a+)+$", "a" * 64 + "b")
+
+    driver = StepDriver(apart)
+    step = driver.add(Step("hold", hold, options=StepOptions(timeout=0.2)))
+    driver.run()
+    assert step.status is Status.TIMED_OUT
+    assert isinstance(step.error, StepTimedOut)
+
+
+def test_a_worker_lost_in_a_later_attempt_is_no_timeout(apart: Workers, tmp_path: Path) -> None:
+    def end() -> None:
+        if (tmp_path / "failed").exists():
+            os._exit(3)
+        (tmp_path / "failed").touch()
+        raise ValueError
+
+    driver = StepDriver(apart)
+    step = driver.add(Step("end", end, options=StepOptions(timeout=3, retry=2, retry_delay=3)))
+    driver.run()
+    assert step.status is Status.FAILED
+    assert isinstance(step.error, StepLost)
+
+
+def test_a_step_is_told_to_be_running_while_it_runs(workers: Workers, tmp_path: Path) -> None:
+    def wait() -> None:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "seen").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def see(event: StepEvent) -> None:
+        if event.status is Status.RUNNING:
+            (tmp_path / "seen").touch()
+
+    driver = StepDriver(workers, observers=[see])
+    step = driver.add(Step("wait", wait))
+    driver.run()
+    assert step.status is Status.SUCCEEDED
 
 
 def test_the_clock_of_a_timeout_starts_when_the_step_does(workers: Workers) -> None:
@@ -417,3 +477,114 @@ def test_children_end_with_their_workers() -> None:
     found.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_an_interrupt_from_the_terminal_is_the_parents_business() -> None:
+    def interrupted() -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "done"
+
+    found = engines.workers("local", processes=True)
+    driver = StepDriver(found)
+    step = driver.add(Step("interrupted", interrupted))
+    driver.run()
+    assert driver.result(step) == "done"
+    found.close()
+
+
+def test_a_call_that_is_over_does_not_kill_the_child_that_others_use() -> None:
+    found = engines.workers("local", processes=True)
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    task = Task("getpid", found.ship(os.getpid, "getpid"), pack(((), {}), ""), (), 0, Exception, expands=False)
+
+    def over() -> Any:
+        while not isinstance(message := messages.get(timeout=30), Over):
+            pass
+        return message
+
+    needs = StepOptions()
+    first = found.call(1, [task], needs, messages.put)
+    assert over().error is None
+    found.call(2, [task], needs, messages.put)
+    first.kill()
+    assert over().error is None
+    found.close()
+
+
+def test_an_abandoned_thread_ends_with_its_step() -> None:
+    gate, threads = threading.Event(), list[threading.Thread]()
+
+    def stay() -> None:
+        threads.append(threading.current_thread())
+        gate.wait(30)
+
+    found = engines.workers("local")
+    driver = StepDriver(found)
+    step = driver.add(Step("stay", stay, options=StepOptions(timeout=0.1)))
+    driver.run()
+    found.close()
+    assert step.status is Status.TIMED_OUT
+    gate.set()
+    threads[0].join(30)
+    assert not threads[0].is_alive()
+
+
+def test_functions_of_which_nothing_waits_cost_nothing() -> None:
+    found = engines.workers("local")
+    driver = StepDriver(found)
+    steps = [driver.add(Step("made", lambda number=number: number, id=f"made_{number}")) for number in range(100)]
+    driver.run()
+    found.close()
+    assert [driver.result(step) for step in steps] == list(range(100))
+    assert not driver._queues, "each turn of the loop goes through them"
+
+
+class Hesitant:
+    """Workers whose first call tells what it left only when the second one begins."""
+
+    def __init__(self) -> None:
+        self.inner = engines.workers("local")
+        self.held: list[Any] = []
+        self.posts: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def call(self, number: int, tasks: list[Task], needs: Any, post: Any) -> Any:
+        self.posts.append(post)
+        for message in self.held:
+            post(message)
+        self.held.clear()
+        return self.inner.call(number, tasks, needs, post if len(self.posts) > 1 else self.hold)
+
+    def hold(self, message: Any) -> None:
+        if isinstance(message, Left | Over):
+            self.held.append(message)
+        else:
+            self.posts[0](message)
+
+
+def test_what_follows_a_step_that_is_tried_again_runs_once() -> None:
+    tries, runs, twice = list[int](), list[int](), threading.Event()
+
+    def note(value: int) -> None:
+        runs.append(value)
+        if len(runs) > 1:
+            twice.set()
+        twice.wait(0.3)
+
+    def fail_once() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError
+        return 1
+
+    workers: Any = Hesitant()
+    driver = StepDriver(workers)
+    first = driver.add(Step("fail_once", fail_once, options=StepOptions(retry=2, retry_delay=0)))
+    after = driver.add(Step("note", note, (first,)))
+    driver.run()
+    workers.close()
+    assert after.status is Status.SUCCEEDED
+    assert len(tries) == 2
+    assert runs == [1]
