@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -29,6 +30,7 @@ def fail(record: dict) -> None:
     raise ValueError(f"no such luck in {here()['code']}")
 """
 STEPS = """
+import json
 import os
 import ray
 from places import here
