@@ -384,6 +384,9 @@ class StepDriver:
         if message.error is None and not call.closed:
             self._learn(call, call.size * _SHARE_GROWTH)
         lost = list(call.steps.values())
+        if isinstance(message.error, NoCapacity):
+            self._refuse(call, lost, message.error)
+            return
         if message.error is not None and len(lost) == 1 and call.size == 1:
             self._given.discard(lost[0])
             self._lost(lost[0], message.error, call)
@@ -398,6 +401,17 @@ class StepDriver:
             if self._open.get(step) == 0:
                 self._queue(step).steps.appendleft(step)
 
+    def _refuse(self, call: _InFlight, steps: list[Step], error: NoCapacity) -> None:
+        """Fail steps and all ready ones that need the same: the engine has had its time to grow."""
+        for key, waiting in self._queues.items():
+            if key[1] == call.key[1]:
+                steps += waiting.steps
+                waiting.steps.clear()
+        self._given.difference_update(steps)
+        for step in steps:
+            if step in self._open:
+                self._fail(step, explain(NoCapacity(f"step {step.id}: {error}"), step.id), Status.FAILED)
+
     def _lost(self, step: Step, error: BaseException, call: _InFlight) -> None:
         if step.id not in call.begun:
             self._start(step, now())
@@ -405,8 +419,7 @@ class StepDriver:
         if step.options.timeout and (now() - at).total_seconds() >= step.options.timeout:
             attempt = timed_out(call.tasks[step.id], at)
         else:
-            kind = NoCapacity if isinstance(error, NoCapacity) else StepLost
-            attempt = Attempt(at, now(), failure=explain(kind(f"step {step.id}: {error}"), step.id))
+            attempt = Attempt(at, now(), failure=explain(StepLost(f"step {step.id}: {error}"), step.id))
         self._judge(step, attempt)
 
     def _forget(self, number: int, *, kill: bool = False) -> _InFlight:

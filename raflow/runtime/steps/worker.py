@@ -7,6 +7,7 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -199,7 +200,14 @@ def filled(arguments: Packed, inputs: Sequence[Packed]) -> tuple[tuple[Any, ...]
 
 def settled(result: Any) -> Any:
     """Return the result, awaited where it must be."""
-    return asyncio.run(_awaited(result)) if inspect.isawaitable(result) else result
+    if not inspect.isawaitable(result):
+        return result
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_awaited(result))
+    with ThreadPoolExecutor(1) as aside:  # the caller's loop, a notebook's for example, cannot run this too
+        return aside.submit(asyncio.run, _awaited(result)).result()
 
 
 async def _awaited(result: Any) -> Any:

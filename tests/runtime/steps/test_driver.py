@@ -448,11 +448,13 @@ def test_a_step_that_fits_nowhere_says_what_it_needs_and_what_there_is(
     found = engines.workers("ray")
     found.start()
     driver = StepDriver(found)
-    step = driver.add(Step("same", same, (1,), options=StepOptions(resources={"tpu": 2})))
+    options = StepOptions(resources={"tpu": 2}, retry=3, retry_delay=0)
+    steps = [driver.add(Step("same", same, (1,), options=options, id=f"same_{number}")) for number in range(9)]
     driver.run()
     found.close()
-    assert isinstance(step.error, NoCapacity)
-    assert "'tpu': 2.0" in str(step.error)
+    assert all(isinstance(step.error, NoCapacity) for step in steps)
+    assert {len(step.failures) for step in steps} == {1}, "waiting once is enough"
+    assert "'tpu': 2.0" in str(steps[0].error)
 
 
 def test_large_results_stay_in_the_object_store(ray_session: None) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from raflow.errors import NotSerializable, StepExited, StepTimedOut
 from raflow.runtime.steps.values import Earlier, Packed, Slot, pack, unpack
-from raflow.runtime.steps.worker import Inputs, Slice, Task, attempt, filled, now, timed_out
+from raflow.runtime.steps.worker import Inputs, Slice, Task, attempt, filled, now, settled, timed_out
 
 WAIT_S = 20
 
@@ -90,6 +90,13 @@ def test_an_array_that_a_step_gets_is_read_only() -> None:
 @pytest.mark.parametrize("function", [later, partial(later)], ids=["function", "partial"])
 def test_what_can_be_awaited_is_awaited(function: Callable[[int], Any]) -> None:
     assert value(attempt(function, task("s", 1), ()).values[0]) == 2
+
+
+def test_what_can_be_awaited_is_awaited_where_a_loop_is_running_already() -> None:
+    async def notebook() -> Any:
+        return settled(later(1))
+
+    assert asyncio.run(notebook()) == asyncio.run(later(1))
 
 
 @pytest.mark.parametrize(
