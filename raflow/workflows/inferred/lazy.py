@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import wrapt
+from wrapt import wrappers
 
 from raflow.errors import NotSerializable
 from raflow.runtime.steps.values import pack, replace, unpack
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
     _Proxy = wrapt.BaseObjectProxy[Any]
 else:
-    _Proxy = wrapt.BaseObjectProxy
+    # Not the C version: an interpreter with it crashed twice while collecting garbage, in thousands of runs. That
+    # it was the cause is not proven; this one is fast enough.
+    _Proxy = wrappers.ObjectProxy
 
 
 class Result(_Proxy):
