@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import wrapt
-from wrapt import wrappers
+from wrapt import wrappers  # type: ignore[attr-defined, unused-ignore]
 
 from raflow.errors import NotSerializable
 from raflow.runtime.steps.values import pack, replace, unpack
