@@ -19,7 +19,7 @@ from typing import Any
 
 import cloudpickle
 
-from raflow.engines.threads import DaemonThreads
+from raflow.engines.daemons import DaemonThreads
 from raflow.errors import NotSerializable, StepLost
 from raflow.options import Resources
 from raflow.runtime.steps.unpickle import loads

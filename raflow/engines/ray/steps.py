@@ -8,55 +8,39 @@ timeouts and send back what would have to wait.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import functools
-import math
-import os
-import pickle
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
-from typing import IO, Any, TypeAlias
+from typing import Any
 
 import cloudpickle
 import ray
 
-from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions, settle_in
-from raflow.engines.threads import DaemonThreads
+from raflow.engines.daemons import DaemonThreads
+from raflow.engines.ray.bench import work
+from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions
 from raflow.errors import NoCapacity, NotSerializable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
-from raflow.runtime.failure import explain, portable
 from raflow.runtime.steps.step import Attempt
-from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, pack, unpack
+from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, unpack
 from raflow.runtime.steps.worker import (
-    SLICE_S,
     Begun,
     Ended,
-    Inputs,
     Left,
     Over,
     Post,
-    Slice,
     Task,
-    attempt,
-    now,
-    timed_out,
 )
 
 _LOOK_S = 1.0
-_GRACE_S = 1.0
 _DEPTH = 2
 START_TIMEOUT_S = 60.0
 """How long a step that fits nowhere waits for the cluster to grow."""
 _FREE_CALLS = 64
 """Calls at once of steps that need nothing of the cluster."""
-
-Report: TypeAlias = "tuple[list[tuple[str, Attempt]], tuple[str, ...], str | None]"
-"""Attempts that have ended, tasks that go back, and the task that has begun: of those only that take their time."""
 
 
 class RayWorkers:
@@ -218,176 +202,7 @@ def _lacking(wanted: dict[str, float]) -> str:
     return f"it needs {wanted} and the cluster has {has}, also after {START_TIMEOUT_S:g} s; ask for less or add nodes"
 
 
-# -- in the worker --------------------------------------------------------------------------------------
-
-
-def _work(versions: tuple[str, str], folder: str, tasks: list[Task], *stored: Packed) -> Iterator[Report | Packed]:
-    """Run tasks; yields reports, each followed by the large values that it tells of."""
-    _settled(versions, folder)
-    bench = _Bench(tasks, stored)
-    for ended, left, begun in bench.reports():
-        large: list[Packed] = []
-        yield [(task, _outlined(done, large)) for task, done in ended], left, begun
-        for value in large:  # noqa: UP028 - Ray sends to the generator, which a list's iterator does not take
-            yield value
-
-
-@functools.cache
-def _settled(versions: tuple[str, str], folder: str) -> None:
-    settle_in(versions, folder)
-
-
-@functools.lru_cache(maxsize=256)
-def _function(code: Any) -> Callable[..., Any]:
-    return pickle.loads(code if isinstance(code, bytes) else ray.get(code))  # type: ignore[no-any-return]
-
-
-def _outlined(done: Attempt, large: list[Packed]) -> Attempt:
-    """Return an attempt without its large values, which are put into the list."""
-    if done.failure is not None:
-        failure = portable(done.failure, cloudpickle)
-        error: Any = pack(failure.error, "an error")  # by Ray's own pickling its type would become another one
-        return replace(done, failure=replace(failure, error=error))
-    if not any(isinstance(value, Packed) and value.size_bytes > INLINE_BYTES for value in done.values):
-        return done
-    values: list[Value] = []
-    for value in done.values:
-        assert isinstance(value, Packed)
-        if value.size_bytes > INLINE_BYTES:
-            large.append(value)
-            values.append(Stored(None, value.size_bytes))
-        else:
-            values.append(value)
-    return replace(done, values=tuple(values))
-
-
-_WAKE: Any = object()
-"""News that something has become due."""
-
-
-@dataclass
-class _Current:
-    task: Task
-    began: Any
-    deadline: float
-
-
-class _Bench:
-    """The two threads of a slice of work."""
-
-    def __init__(self, tasks: list[Task], stored: tuple[Packed, ...]) -> None:
-        self._known = Inputs(stored)
-        self._slice = Slice(tasks)
-        self._closes: float | None = time.monotonic() + SLICE_S
-        # Code that lets no other thread run would keep this from being told later.
-        self._first = tasks[0].id if len(tasks) == 1 and tasks[0].timeout else None
-        self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._current: _Current | None = None
-
-    def reports(self) -> Iterator[Report]:
-        """Yield what ends, as soon as it does; what ends faster than it is yielded comes together."""
-        if self._first:
-            yield [], (), self._first
-        threading.Thread(target=self._run, name="raflow step", daemon=True).start()
-        over = False
-        while not over:
-            ended, left, over = self._wait()
-            late = () if over else self._late()
-            begun: str | None = None
-            if late or (self._closes is not None and time.monotonic() >= self._closes):
-                self._closes = None
-                left += self._slice.close()
-                begun = self._running() if not late else None
-            if ended or late or left or begun:
-                yield [*ended, *late], tuple(left), begun
-            if late:
-                _die()
-
-    def _wait(self) -> tuple[list[tuple[str, Attempt]], list[str], bool]:
-        """Wait for news, or until something is due; returns what has ended, what goes back, whether all is over."""
-        ended: list[tuple[str, Attempt]] = []
-        left: list[str] = []
-        try:
-            news = self._news.get(timeout=self._patience())
-            while news is not None:
-                if isinstance(news, str):
-                    left.append(news)
-                elif news is not _WAKE:
-                    ended.append(news)
-                news = self._news.get_nowait()
-            return ended, left, True
-        except queue.Empty:
-            return ended, left, False
-
-    def _patience(self) -> float | None:
-        current = self._current
-        due = [at for at in (self._closes, current.deadline if current else None) if at is not None and at < math.inf]
-        return max(0.0, min(due) - time.monotonic()) if due else None
-
-    def _late(self) -> tuple[tuple[str, Attempt], ...]:
-        current = self._current
-        if current and time.monotonic() >= current.deadline:
-            return ((current.task.id, timed_out(current.task, current.began)),)
-        return ()
-
-    def _running(self) -> str | None:
-        current = self._current
-        return current.task.id if current and current.task.id != self._first else None
-
-    def _run(self) -> None:
-        while (task := self._slice.take()) is not None:
-            inputs = self._known.of(task)
-            if inputs is None:
-                self._news.put(task.id)
-                continue
-            with self._watched(task):
-                done = _attempt(task, inputs)
-            self._known.keep(task, done)
-            self._news.put((task.id, done))
-            for left in self._slice.close() if done.failure else ():  # the driver decides whether they still begin
-                self._news.put(left)
-        self._news.put(None)
-
-    @contextlib.contextmanager
-    def _watched(self, task: Task) -> Iterator[None]:
-        """Let the first thread, and behind it a watchdog, see to the task's timeout."""
-        self._current = _Current(task, now(), time.monotonic() + (task.timeout or math.inf))
-        if not task.timeout:
-            yield
-            self._current = None
-            return
-        self._news.put(_WAKE)
-        # Fires also inside code that lets no other thread run.
-        faulthandler.dump_traceback_later(task.timeout + _GRACE_S, exit=True, file=_nowhere())
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            self._current = None
-
-
-@functools.cache
-def _nowhere() -> IO[str]:
-    return open(os.devnull, "w")
-
-
-def _die() -> None:
-    """Wait to be killed by the driver, which has been told; a thread of this process is still at the late step."""
-    time.sleep(_GRACE_S)
-    os._exit(1)
-
-
-def _attempt(task: Task, inputs: list[Packed]) -> Attempt:
-    began = now()
-    try:
-        function = _function(task.code)
-        task = replace(task, retry_on=_function(task.retry_on))
-    except BaseException as error:
-        return Attempt(began, now(), failure=explain(error, task.id), retryable=False)
-    return attempt(function, task, inputs)
-
-
-_run: Any = ray.remote(max_retries=0, num_returns="streaming")(_work)
+_run: Any = ray.remote(max_retries=0, num_returns="streaming")(work)
 
 
 @functools.cache

@@ -20,20 +20,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
 from raflow.metrics import Status
 from raflow.options import StepOptions
 from raflow.runtime.failure import Failure, explain, said
 from raflow.runtime.steps.events import Observers, StepEvent
+from raflow.runtime.steps.sharing import MOST, InFlight, Key, Sharing
 from raflow.runtime.steps.step import Attempt, Step, arguments
 from raflow.runtime.steps.values import unpack
 from raflow.runtime.steps.worker import (
     SLICE_S,
     Begun,
-    Call,
     Ended,
     Left,
     Over,
@@ -44,25 +43,6 @@ from raflow.runtime.steps.worker import (
 )
 
 log = logging.getLogger("raflow")
-
-_FIRST_SHARE, _SHARE_GROWTH, _MOST = 2, 8, 1 << 14
-_Key: TypeAlias = "tuple[Callable[..., Any], str]"
-"""Steps that may share calls: the function, and what a call of it needs."""
-
-
-@dataclass
-class _InFlight:
-    key: _Key
-    steps: dict[str, Step]
-    """By id, in order; those that have not ended yet."""
-    size: int
-    handle: Call | None = None
-    begun: dict[str, datetime] = field(default_factory=dict)
-    """When, of those that are known to have."""
-    tasks: dict[str, Task] = field(default_factory=dict)
-    closed: bool = False
-    follows: bool = False
-    """Whether it has steps that follow others in it."""
 
 
 @dataclass
@@ -96,7 +76,7 @@ class StepDriver:
     ) -> None:
         self.workers = workers
         self.run_id = run_id
-        self._cap = max_concurrency or _MOST
+        self._cap = max_concurrency or MOST
         self._on_end = on_end
         self._observers = Observers(observers)
         self._ahead = ahead
@@ -106,16 +86,14 @@ class StepDriver:
         self._open: dict[Step, int] = {}
         """Steps that have not ended, with the number of steps that they wait for."""
         self._after: dict[Step, list[Step]] = {}
-        self._queues: dict[_Key, _Queue] = {}
+        self._queues: dict[Key, _Queue] = {}
         """Ready steps; no empty ones, because there may be as many functions as steps."""
-        self._shares: dict[_Key, int] = {}
-        self._calls: dict[int, _InFlight] = {}
+        self._sharing = Sharing()
+        self._calls: dict[int, InFlight] = {}
         self._busy: dict[str, int] = {}
         self._alone: set[Step] = set()
         self._given: set[Step] = set()
         """Steps that are on their way; some before what they wait for has ended, in the same call."""
-        self._reach: dict[str, int] = {}
-        """How many steps a call may have if they follow each other; by what the call needs."""
         self._codes: dict[Callable[..., Any], Any] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -244,7 +222,7 @@ class StepDriver:
             self._queues[key] = _Queue(step.options)
         return self._queues[key]
 
-    def _key(self, step: Step) -> _Key:
+    def _key(self, step: Step) -> Key:
         return step.function, str(sorted(step.options.needs().items()))
 
     def _block(self, step: Step, cause: Step) -> None:
@@ -259,15 +237,12 @@ class StepDriver:
                 free = min(self._slots(key, waiting), self._cap - len(self._calls))
                 if free <= 0:
                     break
-                share = min(math.ceil(len(waiting.steps) / free), self._share(key))
+                share = min(math.ceil(len(waiting.steps) / free), self._sharing.beside(key))
                 self._call(key, waiting, self._first(waiting.steps, share))
             if not waiting.steps:
                 del self._queues[key]
 
-    def _share(self, key: _Key) -> int:
-        return self._shares.get(key, _FIRST_SHARE)
-
-    def _slots(self, key: _Key, waiting: _Queue) -> int:
+    def _slots(self, key: Key, waiting: _Queue) -> int:
         return self.workers.slots(waiting.options) - self._busy.get(key[1], 0)
 
     def _first(self, steps: deque[Step], number: int) -> list[Step]:
@@ -295,15 +270,15 @@ class StepDriver:
         same_worker = not other.host and not other.options.first_delay and self._key(other)[1] == self._key(step)[1]
         return other if waits_for_it_alone and same_worker else None
 
-    def _call(self, key: _Key, waiting: _Queue, steps: list[Step]) -> None:
-        line = self._followed(steps, max(self._share(key), self._reach.get(key[1], _FIRST_SHARE)))
+    def _call(self, key: Key, waiting: _Queue, steps: list[Step]) -> None:
+        line = self._followed(steps, self._sharing.in_line(key))
         found = {step.id: (step, task) for step in line if (task := self._task(step))}
         if not found:
             return
         number = next(self._numbers)
         taken = {name: step for name, (step, _) in found.items()}
         tasks = {name: task for name, (_, task) in found.items()}
-        call = _InFlight(key, taken, len(tasks), tasks=tasks, follows=len(line) > len(steps))
+        call = InFlight(key, taken, len(tasks), tasks=tasks, follows=len(line) > len(steps))
         self._given.update(taken.values())
         self._calls[number] = call
         self._busy[key[1]] = self._busy.get(key[1], 0) + 1
@@ -367,22 +342,14 @@ class StepDriver:
 
     def _left(self, message: Left) -> None:
         call = self._calls[message.call]
-        self._learn(call, (call.size - len(message.tasks)) * 2)
+        self._sharing.closed(call, call.size - len(message.tasks))
         call.closed = True
         self._give_back([call.steps.pop(task) for task in message.tasks])
-
-    def _learn(self, call: _InFlight, steps: int) -> None:
-        """Note how many steps a call like this one may have."""
-        steps = min(max(1, steps), _MOST)
-        if call.follows:
-            self._reach[call.key[1]] = steps
-        else:
-            self._shares[call.key] = steps
 
     def _over(self, message: Over) -> None:
         call = self._forget(message.call)
         if message.error is None and not call.closed:
-            self._learn(call, call.size * _SHARE_GROWTH)
+            self._sharing.ended(call)
         lost = list(call.steps.values())
         if isinstance(message.error, NoCapacity):
             self._refuse(call, lost, message.error)
@@ -401,7 +368,7 @@ class StepDriver:
             if self._open.get(step) == 0:
                 self._queue(step).steps.appendleft(step)
 
-    def _refuse(self, call: _InFlight, steps: list[Step], error: NoCapacity) -> None:
+    def _refuse(self, call: InFlight, steps: list[Step], error: NoCapacity) -> None:
         """Fail steps and all ready ones that need the same: the engine has had its time to grow."""
         for key, waiting in self._queues.items():
             if key[1] == call.key[1]:
@@ -412,7 +379,7 @@ class StepDriver:
             if step in self._open:
                 self._fail(step, explain(NoCapacity(f"step {step.id}: {error}"), step.id), Status.FAILED)
 
-    def _lost(self, step: Step, error: BaseException, call: _InFlight) -> None:
+    def _lost(self, step: Step, error: BaseException, call: InFlight) -> None:
         if step.id not in call.begun:
             self._start(step, now())
         at = call.begun.get(step.id, now())
@@ -422,7 +389,7 @@ class StepDriver:
             attempt = Attempt(at, now(), failure=explain(StepLost(f"step {step.id}: {error}"), step.id))
         self._judge(step, attempt)
 
-    def _forget(self, number: int, *, kill: bool = False) -> _InFlight:
+    def _forget(self, number: int, *, kill: bool = False) -> InFlight:
         """Take a call as ended; what it has not begun goes back if it is killed."""
         call = self._calls.pop(number)
         self._busy[call.key[1]] -= 1

@@ -1,0 +1,68 @@
+"""How many steps share a call: as many as a worker gets through in its time slice, learnt from the calls before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from raflow.runtime.steps.step import Step
+from raflow.runtime.steps.worker import Call, Task
+
+MOST = 1 << 14
+"""More steps than this never share a call."""
+_FIRST, _GROWTH = 2, 8
+
+Key: TypeAlias = "tuple[Callable[..., Any], str]"
+"""Steps that may share calls: the function, and what a call of it needs."""
+
+
+@dataclass
+class InFlight:
+    """A call on its way."""
+
+    key: Key
+    steps: dict[str, Step]
+    """By id, in order; those that have not ended yet."""
+    size: int
+    """How many steps it had."""
+    handle: Call | None = None
+    begun: dict[str, datetime] = field(default_factory=dict)
+    """When, of those that are known to have."""
+    tasks: dict[str, Task] = field(default_factory=dict)
+    closed: bool = False
+    """Whether it was told to begin nothing more."""
+    follows: bool = False
+    """Whether it has steps that follow others in it."""
+
+
+class Sharing:
+    """What calls so far have taught."""
+
+    def __init__(self) -> None:
+        self._shares: dict[Key, int] = {}
+        self._reach: dict[str, int] = {}
+
+    def beside(self, key: Key) -> int:
+        """Return how many ready steps of one function a call may have."""
+        return self._shares.get(key, _FIRST)
+
+    def in_line(self, key: Key) -> int:
+        """Return how many steps a call may have in all, with those that follow others in it."""
+        return max(self.beside(key), self._reach.get(key[1], _FIRST))
+
+    def closed(self, call: InFlight, begun: int) -> None:
+        """Take note of a call that had time for so many steps only."""
+        self._learn(call, begun * 2)
+
+    def ended(self, call: InFlight) -> None:
+        """Take note of a call that has got through all its steps in time."""
+        self._learn(call, call.size * _GROWTH)
+
+    def _learn(self, call: InFlight, steps: int) -> None:
+        steps = min(max(1, steps), MOST)
+        if call.follows:
+            self._reach[call.key[1]] = steps
+        else:
+            self._shares[call.key] = steps
