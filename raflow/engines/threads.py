@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from raflow.engines.daemons import DaemonThreads
@@ -51,6 +51,11 @@ class ThreadWorkers:
         """Return the value: all are here."""
         assert isinstance(value, Packed)
         return value
+
+    def is_lost(self, values: Sequence[Value]) -> bool:
+        """Return False: values are lost with this process only."""
+        del values
+        return False
 
     def close(self) -> None:
         """End the idle threads."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -29,6 +29,7 @@ from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Valu
 from raflow.runtime.steps.worker import (
     Begun,
     Ended,
+    InputsLost,
     Left,
     Over,
     Post,
@@ -132,6 +133,13 @@ class RayWorkers:
         except ray.exceptions.RayError as error:
             raise foreign(error, "a result of a step") from error
 
+    def is_lost(self, values: Sequence[Value]) -> bool:
+        """Return whether one of these values is on no node that is alive."""
+        names = [value.name for value in values if isinstance(value, Stored)]
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        places = ray.experimental.get_object_locations(names) if names else {}
+        return any(alive.isdisjoint(place["node_ids"]) for place in places.values())
+
     def close(self) -> None:
         """End the idle threads; Ray is kept."""
         self._threads.close()
@@ -182,7 +190,8 @@ class _RayCall:
                     self._post(Left(self._number, left))
             self._post(Over(self._number))
         except BaseException as error:
-            self._post(Over(self._number, foreign(error, "its worker")))
+            lost = foreign(error, "its worker")
+            self._post(Over(self._number, InputsLost(str(lost)) if _is_of_inputs(error) else lost))
 
     def _arrived(self, done: Attempt) -> Attempt:
         if done.failure is not None:
@@ -192,6 +201,12 @@ class _RayCall:
             replace(each, name=next(self._generator)) if isinstance(each, Stored) else each for each in done.values
         )
         return replace(done, values=values)
+
+
+def _is_of_inputs(error: BaseException) -> bool:
+    """Return whether the task did not begin because an argument of it is lost."""
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    return isinstance(cause, ray.exceptions.ObjectLostError)
 
 
 def _lacking(wanted: dict[str, float]) -> str:

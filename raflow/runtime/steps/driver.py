@@ -4,7 +4,8 @@ Theory. Everything that happens is a message in one inbox, and one thread, that 
 alone changes steps. Ready steps of one function share calls: a worker begins no new one after a time slice
 and what it did not begin goes back, so that tiny steps cost little and slow ones hold up nobody. A share
 grows while calls end within their slice. Steps of a lost worker are done again one by one, so that only the
-one that kills is blamed. The loop sleeps until a message or until something is due.
+one that kills is blamed. What was lost with a node is made again by doing the steps again that had made it;
+nobody but the steps that wait for it is told. The loop sleeps until a message or until something is due.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
 from raflow.metrics import Status
 from raflow.options import StepOptions
 from raflow.runtime.failure import Failure, explain, said
+from raflow.runtime.steps.board import Board
 from raflow.runtime.steps.events import Observers, StepEvent
-from raflow.runtime.steps.sharing import MOST, InFlight, Key, Sharing
+from raflow.runtime.steps.sharing import MOST, InFlight, Key, Sharing, key_of
 from raflow.runtime.steps.step import Attempt, Step, arguments
 from raflow.runtime.steps.values import unpack
 from raflow.runtime.steps.worker import (
     SLICE_S,
     Begun,
     Ended,
+    InputsLost,
     Left,
     Over,
     Task,
@@ -79,21 +82,15 @@ class StepDriver:
         self._cap = max_concurrency or MOST
         self._on_end = on_end
         self._observers = Observers(observers)
-        self._ahead = ahead
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._holds = 0
         self._lock = threading.Lock()
-        self._open: dict[Step, int] = {}
-        """Steps that have not ended, with the number of steps that they wait for."""
-        self._after: dict[Step, list[Step]] = {}
+        self._board = Board(ahead=ahead)
         self._queues: dict[Key, _Queue] = {}
         """Ready steps; no empty ones, because there may be as many functions as steps."""
         self._sharing = Sharing()
         self._calls: dict[int, InFlight] = {}
         self._busy: dict[str, int] = {}
-        self._alone: set[Step] = set()
-        self._given: set[Step] = set()
-        """Steps that are on their way; some before what they wait for has ended, in the same call."""
         self._codes: dict[Callable[..., Any], Any] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -141,7 +138,7 @@ class StepDriver:
             while True:
                 self._take_all()
                 self._dispatch()
-                if not (self._open or self._calls or self._holds) and self._inbox.empty():
+                if not (self._board.open or self._calls or self._holds) and self._inbox.empty():
                     return
                 self._take(self._next())
         except BaseException:
@@ -170,7 +167,7 @@ class StepDriver:
         elif isinstance(message, str):
             self._cancel(message)
         elif isinstance(message, tuple):
-            if message[0] in self._open:
+            if message[0] in self._board.open:
                 self._judge(*message)
         elif message is not None and message.call in self._calls:
             _TAKES[type(message)](self, message)
@@ -188,7 +185,7 @@ class StepDriver:
             return
         missing = [need for need in needs if not need.status.is_final]
         failed = [need for need in needs if need.status.is_final and need.values is None]
-        self._open[step] = len(missing)
+        self._board.open[step] = len(missing)
         self._tell(step)
         if self._stopped:
             self._fail(step, self._stopped, Status.CANCELLED)
@@ -196,7 +193,7 @@ class StepDriver:
             self._block(step, min(failed, key=lambda need: need.order))
         else:
             for need in missing:
-                self._after.setdefault(need, []).append(step)
+                self._board.after.setdefault(need, []).append(step)
             if not missing:
                 self._ready(step)
 
@@ -208,7 +205,7 @@ class StepDriver:
             self._go(step)
 
     def _go(self, step: Step) -> None:
-        if step not in self._open or step in self._given:
+        if step not in self._board.open or step in self._board.given:
             return
         if step.host:
             self._start(step, now())
@@ -217,13 +214,10 @@ class StepDriver:
             self._queue(step).steps.append(step)
 
     def _queue(self, step: Step) -> _Queue:
-        key = self._key(step)
+        key = key_of(step)
         if key not in self._queues:
             self._queues[key] = _Queue(step.options)
         return self._queues[key]
-
-    def _key(self, step: Step) -> Key:
-        return step.function, str(sorted(step.options.needs().items()))
 
     def _block(self, step: Step, cause: Step) -> None:
         """End a step that waits for one that has failed: it carries that one's error."""
@@ -238,40 +232,15 @@ class StepDriver:
                 if free <= 0:
                     break
                 share = min(math.ceil(len(waiting.steps) / free), self._sharing.beside(key))
-                self._call(key, waiting, self._first(waiting.steps, share))
+                self._call(key, waiting, self._board.first(waiting.steps, share))
             if not waiting.steps:
                 del self._queues[key]
 
     def _slots(self, key: Key, waiting: _Queue) -> int:
         return self.workers.slots(waiting.options) - self._busy.get(key[1], 0)
 
-    def _first(self, steps: deque[Step], number: int) -> list[Step]:
-        taken = [steps.popleft()]
-        while len(taken) < number and taken[0] not in self._alone and steps[0] not in self._alone:
-            taken.append(steps.popleft())
-        return taken
-
-    def _followed(self, steps: list[Step], most: int) -> list[Step]:
-        """Return steps, each with those that can follow it in the same call because they wait for it alone."""
-        found: list[Step] = []
-        for step in steps:
-            follower: Step | None = step
-            while follower is not None:
-                found.append(follower)
-                follower = self._follower(follower) if len(found) < most else None
-        return found
-
-    def _follower(self, step: Step) -> Step | None:
-        after = self._after.get(step, ())
-        if not self._ahead or len(after) != 1 or step.expands or step in self._alone:
-            return None
-        other = after[0]
-        waits_for_it_alone = self._open.get(other) == 1 and other not in self._alone and other not in self._given
-        same_worker = not other.host and not other.options.first_delay and self._key(other)[1] == self._key(step)[1]
-        return other if waits_for_it_alone and same_worker else None
-
     def _call(self, key: Key, waiting: _Queue, steps: list[Step]) -> None:
-        line = self._followed(steps, self._sharing.in_line(key))
+        line = self._board.followed(steps, self._sharing.in_line(key))
         found = {step.id: (step, task) for step in line if (task := self._task(step))}
         if not found:
             return
@@ -279,7 +248,7 @@ class StepDriver:
         taken = {name: step for name, (step, _) in found.items()}
         tasks = {name: task for name, (_, task) in found.items()}
         call = InFlight(key, taken, len(tasks), tasks=tasks, follows=len(line) > len(steps))
-        self._given.update(taken.values())
+        self._board.given.update(taken.values())
         self._calls[number] = call
         self._busy[key[1]] = self._busy.get(key[1], 0) + 1
         call.handle = self.workers.call(number, list(tasks.values()), waiting.options, self._inbox.put)
@@ -288,7 +257,7 @@ class StepDriver:
 
     def _task(self, step: Step) -> Task | None:
         """Return the step ready to travel, or None if it cannot, or if what it would follow could not."""
-        if step not in self._open:
+        if step not in self._board.open or self._board.waits_again(step):
             return None
         try:
             if step.function not in self._codes:
@@ -331,9 +300,9 @@ class StepDriver:
     def _end(self, message: Ended) -> None:
         call = self._calls[message.call]
         step = call.steps.pop(message.task, None)
-        if step is None or step not in self._open:
+        if step is None or step not in self._board.open:
             return
-        self._given.discard(step)
+        self._board.given.discard(step)
         if step.id not in call.begun:
             self._start(step, message.attempt.started_at)
         if message.attempt.timed_out:
@@ -354,18 +323,47 @@ class StepDriver:
         if isinstance(message.error, NoCapacity):
             self._refuse(call, lost, message.error)
             return
+        if isinstance(message.error, InputsLost):
+            self._without_inputs(lost, message.error)
+            return
         if message.error is not None and len(lost) == 1 and call.size == 1:
-            self._given.discard(lost[0])
+            self._board.given.discard(lost[0])
             self._lost(lost[0], message.error, call)
             return
-        self._alone.update(lost if message.error else ())
+        self._board.alone.update(lost if message.error else ())
         self._give_back(lost)
+
+    def _without_inputs(self, steps: list[Step], error: InputsLost) -> None:
+        """Let the steps of a call that could not begin wait for what is made again for them."""
+        self._board.given.difference_update(steps)
+        waiting = [step for step in steps if step in self._board.open and self._make_again(step)]
+        others = [step for step in steps if step in self._board.open and step not in waiting]
+        if waiting:
+            self._give_back(others)
+            return
+        for step in others:
+            self._fail(step, explain(StepLost(f"step {step.id}: {error}"), step.id), Status.FAILED)
+
+    def _make_again(self, step: Step) -> bool:
+        """Do those steps again whose lost values this one needs. Returns whether it waits for any."""
+        needs = [need for need in dict.fromkeys(step.needs()) if need.values is not None]
+        lost = [need for need in needs if self.workers.is_lost(need.values or ())]
+        if any(need.is_forgotten for need in lost):
+            return False
+        for need in lost:
+            log.warning("step %s is done again: its result is lost, and step %s needs it", need.id, step.id)
+            need.values = None
+            self._board.open[need] = 0
+            self._board.remade.add(need)
+            self._change(need, Status.RETRYING)
+            self._ready(need)
+        return self._board.waits_again(step)
 
     def _give_back(self, steps: list[Step]) -> None:
         """Let steps that were not begun, or whose worker was lost, go again when they can."""
-        self._given.difference_update(steps)
+        self._board.given.difference_update(steps)
         for step in reversed(steps):
-            if self._open.get(step) == 0:
+            if self._board.open.get(step) == 0:
                 self._queue(step).steps.appendleft(step)
 
     def _refuse(self, call: InFlight, steps: list[Step], error: NoCapacity) -> None:
@@ -374,9 +372,9 @@ class StepDriver:
             if key[1] == call.key[1]:
                 steps += waiting.steps
                 waiting.steps.clear()
-        self._given.difference_update(steps)
+        self._board.given.difference_update(steps)
         for step in steps:
-            if step in self._open:
+            if step in self._board.open:
                 self._fail(step, explain(NoCapacity(f"step {step.id}: {error}"), step.id), Status.FAILED)
 
     def _lost(self, step: Step, error: BaseException, call: InFlight) -> None:
@@ -424,20 +422,22 @@ class StepDriver:
         """End a step, and with it those that wait for it in vain: a loop, because chains may be long."""
         ended = [(step, status)]
         for one, final in ended:
-            self._open.pop(one, None)
-            one.order = next(self._ended)
+            self._board.open.pop(one, None)
+            is_known = one in self._board.remade and final is Status.SUCCEEDED
+            self._board.remade.discard(one)
+            one.order = one.order if is_known else next(self._ended)
             self._change(one, final)
-            for other in self._after.pop(one, ()):
-                if other not in self._open:
+            for other in self._board.after.pop(one, ()):
+                if other not in self._board.open:
                     continue
-                self._open[other] -= 1
+                self._board.open[other] -= 1
                 if one.values is None:
-                    self._open.pop(other)
+                    self._board.open.pop(other)
                     other.failures.append(one.failures[-1])
                     ended.append((other, Status.CANCELLED))
-                elif not self._open[other]:
+                elif not self._board.open[other]:
                     self._ready(other)
-            if self._on_end:
+            if self._on_end and not is_known:
                 self._on_end(one)
 
     def _cancel(self, why: str) -> None:
@@ -448,8 +448,8 @@ class StepDriver:
         self._due.clear()
         for waiting in self._queues.values():
             waiting.steps.clear()
-        for step in list(self._open):
-            if step in self._open:
+        for step in list(self._board.open):
+            if step in self._board.open:
                 self._fail(step, self._stopped, Status.CANCELLED)
 
     # -- telling ------------------------------------------------------------------------------------------

@@ -18,6 +18,11 @@ Key: TypeAlias = "tuple[Callable[..., Any], str]"
 """Steps that may share calls: the function, and what a call of it needs."""
 
 
+def key_of(step: Step) -> Key:
+    """Return what a step shares calls by."""
+    return step.function, str(sorted(step.options.needs().items()))
+
+
 @dataclass
 class InFlight:
     """A call on its way."""

@@ -51,6 +51,8 @@ class Step:
     after: tuple[Step, ...] = ()
     expands: bool = False
     id: str = ""
+    is_forgotten: bool = False
+    """Whether its arguments were let go after its end, so that it could not be done again."""
     host: Callable[[Step], None] | None = None
     """Called in place of a worker when it is ready, on the driver's thread; hands its end to `StepDriver.finish`."""
     status: Status = Status.PENDING

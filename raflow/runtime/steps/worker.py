@@ -66,13 +66,17 @@ class Left:
     tasks: tuple[str, ...]
 
 
+class InputsLost(Exception):
+    """Values that a call needs are gone with the node on which they were."""
+
+
 @dataclass(frozen=True)
 class Over:
     """The call has ended."""
 
     call: int
     error: BaseException | None = None
-    """Why its worker was lost; tasks without an end have perhaps begun."""
+    """Why its worker was lost; tasks without an end have perhaps begun. After `InputsLost` they have not."""
 
 
 Post = Callable[["Begun | Ended | Left | Over"], None]
@@ -111,6 +115,9 @@ class Workers(Protocol):
 
     def fetch(self, value: Value) -> Packed:
         """Return a value that may lie in the engine's store."""
+
+    def is_lost(self, values: Sequence[Value]) -> bool:
+        """Return whether one of these values is gone with its node."""
 
     def close(self) -> None:
         """End what is idle; called when no call is going on."""

@@ -177,7 +177,8 @@ class Run:
     def _ended(self, step: Step) -> None:
         call: Call = step.note
         call.end()
-        step.args, step.kwargs, step.after = (), {}, ()  # they would keep the results of all steps before it
+        if next(step.needs(), None):  # they would keep the results of all steps before it
+            step.args, step.kwargs, step.after, step.is_forgotten = (), {}, (), True
         order = (self._history.epoch if self._history else 0, step.order)
         if self._history and call.place and step.status is Status.SUCCEEDED:
             value = unpack(self.fetch(call.stored()))
