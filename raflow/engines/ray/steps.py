@@ -40,6 +40,8 @@ _LOOK_S = 1.0
 _DEPTH = 2
 START_TIMEOUT_S = 60.0
 """How long a step that fits nowhere waits for the cluster to grow."""
+_FETCH_S = 300.0
+"""How long a value may take to come from another node."""
 _FREE_CALLS = 64
 """Calls at once of steps that need nothing of the cluster."""
 
@@ -134,11 +136,8 @@ class RayWorkers:
             raise foreign(error, "a result of a step") from error
 
     def is_lost(self, values: Sequence[Value]) -> bool:
-        """Return whether one of these values is on no node that is alive."""
-        names = [value.name for value in values if isinstance(value, Stored)]
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        places = ray.experimental.get_object_locations(names) if names else {}
-        return any(alive.isdisjoint(place["node_ids"]) for place in places.values())
+        """Return whether one of these values is gone; looks at it, because Ray keeps a mark in its place."""
+        return any(_is_gone(value.name) for value in values if isinstance(value, Stored))
 
     def close(self) -> None:
         """End the idle threads; Ray is kept."""
@@ -201,6 +200,14 @@ class _RayCall:
             replace(each, name=next(self._generator)) if isinstance(each, Stored) else each for each in done.values
         )
         return replace(done, values=values)
+
+
+def _is_gone(name: Any) -> bool:
+    try:
+        ray.get(name, timeout=_FETCH_S)  # its buffers are mapped, not copied
+    except ray.exceptions.ObjectLostError:
+        return True
+    return False
 
 
 def _is_of_inputs(error: BaseException) -> bool:
