@@ -47,9 +47,6 @@ from raflow.runtime.steps.worker import (
 
 log = logging.getLogger("raflow")
 
-_LOOK_S = 1.0
-"""The longest sleep. A signal may come to a thread that is not this one; Python handles it when this one wakes."""
-
 
 @dataclass
 class _Queue:
@@ -152,7 +149,7 @@ class StepDriver:
 
     def _next(self) -> Any:
         """Wait for a message, or until something is due."""
-        wait = min(max(0.0, self._due[0][0] - time.monotonic()), _LOOK_S) if self._due else _LOOK_S
+        wait = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
         try:
             return self._inbox.get(timeout=wait)
         except queue.Empty:

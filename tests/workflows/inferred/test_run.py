@@ -198,7 +198,8 @@ def test_a_result_that_outlives_its_run_still_has_its_value() -> None:
 
 
 PROGRAM = """
-import sys, threading, time
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 import raflow.workflows.inferred as inferred
 
 def stuck():
