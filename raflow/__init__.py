@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from raflow.errors import TaskError as TaskError
     from raflow.errors import TaskTimedout as TaskTimedout
     from raflow.flow import Flow as Flow
+    from raflow.frames import from_arrow as from_arrow
+    from raflow.frames import from_pandas as from_pandas
+    from raflow.frames import from_ray_dataset as from_ray_dataset
     from raflow.options import FlowOptions as FlowOptions
     from raflow.options import Retry as Retry
     from raflow.processors import consumer as consumer
     from raflow.runtime.run import Run as Run
     from raflow.sinks import Sink as Sink
     from raflow.sources import Source as Source
+    from raflow.stream import Stream as Stream
     from raflow.workflows.chain import Config as Config
     from raflow.workflows.chain import Task as Task
     from raflow.workflows.chain import Workflow as Workflow
@@ -54,6 +58,10 @@ _HOME = {
     # what a user declares
     "Flow": "raflow.flow",
     "consumer": "raflow.processors",
+    "Stream": "raflow.stream",
+    "from_arrow": "raflow.frames",
+    "from_pandas": "raflow.frames",
+    "from_ray_dataset": "raflow.frames",
     # chains of actions
     "Workflow": "raflow.workflows.chain",
     "action": "raflow.workflows.chain.actions",
@@ -99,7 +107,7 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - grouped by use
-    "Flow", "consumer",
+    "Flow", "consumer", "Stream", "from_arrow", "from_pandas", "from_ray_dataset",
     "Workflow", "action", "Config", "Task", "WorkflowRun", "Context",
     "FlowSpec", "step", "needs", "foreach", "join", "repeat", "optional", "app", "Configuration", "FlowGraph",
     "AppOption", "AppRunConfig", "log",

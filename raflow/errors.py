@@ -24,6 +24,7 @@ RaflowError
 │  ├─ VersionMismatch        a node has another Python or raflow
 │  ├─ NotPicklable           user code cannot travel: names the captured object
 │  └─ ReplicaLost            a replica's process or node died; the driver repeats its work
+│     └─ InputLost           what a replica was to work on is gone with its node; it is made again
 ├─ NotSerializable           (TypeError) an argument or result of a step cannot travel or be kept
 ├─ StepError                 a step has failed for a reason that is not an error of its own code
 │  ├─ StepTimedOut           (TimeoutError) an attempt took longer than its timeout
@@ -149,6 +150,10 @@ class NotPicklable(EngineError):
 
 class ReplicaLost(EngineError):
     """A replica's process or node died; the driver repeats its unfinished work."""
+
+
+class InputLost(ReplicaLost):
+    """What a replica was to work on is gone, probably with its node; the driver has it made again."""
 
 
 class NotSerializable(RaflowError, TypeError):

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
+from raflow.nodes import Node
 from raflow.options import FlowOptions
-from raflow.processors import Processor, consumer
+from raflow.processors import Origin, Processor, consumer, inputs
 from raflow.sinks import Sink
-from raflow.sources import Source
+from raflow.stream import Stream, united
 
 if TYPE_CHECKING:
     from raflow.plan import Plan
@@ -42,6 +43,7 @@ class Flow:
         self.flow_id = flow_id
         self.options = flow_options or FlowOptions()
         self._processors: dict[str, Processor] = {}
+        self._written: list[Node] = []
 
     def __repr__(self) -> str:
         return f"<Flow {self.flow_id}: {', '.join(self._processors) or 'no processors'}>"
@@ -51,9 +53,37 @@ class Flow:
         """The processors, in the order in which they were added."""
         return tuple(self._processors.values())
 
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """What is done for their results: the processors, then the streams that are written."""
+        return (*(processor.node for processor in self.processors), *self._written)
+
+    def add_stream(self, node: Node) -> None:
+        """Add a stream that is written: a node with sinks. `Stream.write` calls this."""
+        self._written.append(node)
+
+    def read(self, source: Origin) -> Stream:
+        """Return a lazy stream of the records of a source; nothing is read yet.
+
+        Args:
+            source: A source, a processor, a stream, or a list of them for all their records.
+
+        Raises:
+            InvalidOption: It is none of these.
+
+        Example:
+            >>> import pyarrow.compute as pc
+            >>> from raflow import Flow
+            >>> from raflow.connectors.memory import MemorySource
+            >>> records = Flow().read(MemorySource([{"n": 1}, {"n": 2}]))
+            >>> records.with_columns(twice=pc.field("n") * 2).collect(engine="local")
+            [{'n': 1, 'twice': 2}, {'n': 2, 'twice': 4}]
+        """
+        return Stream(self, united(inputs(source)))
+
     def consumer(
         self,
-        source: Source,
+        source: Origin,
         sink: Sink | Sequence[Sink] | None = None,
         *,
         name: str | None = None,

@@ -21,13 +21,12 @@ from raflow.errors import EngineError, InvalidOption
 from raflow.flow import Flow
 from raflow.observe.progress import progress_for
 from raflow.observe.summary import show, summary
-from raflow.plan import Plan, Stage, dry
+from raflow.plan import Op, Plan, dry
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Engine
-from raflow.runtime.intake import begin, resume
+from raflow.runtime.intake import intake
 from raflow.runtime.ledger import Ledger
 from raflow.runtime.run import Run
-from raflow.runtime.stage import StageRun
 from raflow.sinks import Sink, SinkContext
 from raflow.sources import Source
 
@@ -80,13 +79,13 @@ def start(flow: Flow, request: Request) -> Run:
     ledger = _ledger(plan, request)
     context = SinkContext(ledger.run_id, ledger.is_dead)
     try:
-        stages = _stages(plan, ledger, context, request)
+        work = intake(plan, ledger, context, resumed=request.resume is not None, limit=request.limit)
         engine.start()
         _check_one_node(plan, engine)
     except BaseException:
         ledger.fail()
         raise
-    driver = Driver(plan, stages, engine, ledger, context, began)
+    driver = Driver(work, engine, ledger, context, began)
     driver.start()
     return Run(driver, preview.records if preview else None)
 
@@ -119,18 +118,11 @@ def _ledger(plan: Plan, request: Request) -> Ledger:
     return Ledger.create(plan.options.ledger_url, plan.flow_id)
 
 
-def _stages(plan: Plan, ledger: Ledger, context: SinkContext, request: Request) -> list[StageRun]:
-    if request.resume is None:
-        return [begin(stage, ledger, context, request.limit) for stage in plan.stages]
-    records = ledger.replay()
-    return [resume(stage, records.get(stage.name), context) for stage in plan.stages]
-
-
 def _check_local_only(plan: Plan, engine: str) -> None:
-    for stage in plan.stages:
-        for end in _ends(stage):
+    for op in plan.ops():
+        for end in _ends(op):
             if end.local_only and engine != "local":
-                msg = f"{end!r} of {stage.name!r} lives in the memory of one process: run it with engine='local'"
+                msg = f"{end!r} of {op.name!r} lives in the memory of one process: run it with engine='local'"
                 raise InvalidOption(msg)
 
 
@@ -138,18 +130,18 @@ def _check_one_node(plan: Plan, engine: Engine) -> None:
     nodes = engine.capacity().nodes
     if nodes == 1 or plan.options.shared_path:
         return
-    for stage in plan.stages:
-        for end in _ends(stage):
+    for op in plan.ops():
+        for end in _ends(op):
             if end.one_node:
                 msg = (
-                    f"{end!r} of {stage.name!r} is a local path, but the cluster has {nodes} nodes: use a path "
+                    f"{end!r} of {op.name!r} is a local path, but the cluster has {nodes} nodes: use a path "
                     "that all of them share and say so with FlowOptions(shared_path=True), or an object store"
                 )
                 raise EngineError(msg)
 
 
-def _ends(stage: Stage) -> list[Source | Sink]:
-    return [stage.source, *stage.all_sinks]
+def _ends(op: Op) -> list[Source | Sink]:
+    return [*([op.work] if isinstance(op.work, Source) else []), *op.all_sinks]
 
 
 def log_to_terminal(level: str, logger: logging.Logger = log) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -45,10 +45,10 @@ class Counts:
     """Seconds spent in user code and conversion, summed over replicas."""
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*map(operator.add, astuple(self), astuple(other)))
+        return Counts(*map(operator.add, vars(self).values(), vars(other).values()))
 
     def __sub__(self, other: Counts) -> Counts:
-        return Counts(*map(operator.sub, astuple(self), astuple(other)))
+        return Counts(*map(operator.sub, vars(self).values(), vars(other).values()))
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,20 @@ class StageStats:
 
 
 @dataclass(frozen=True)
+class Resized:
+    """A decision of the autoscaler."""
+
+    at_s: float
+    """Since the first replica was ready."""
+    stage: str
+    before: int
+    """Replicas."""
+    after: int
+    """Replicas that there shall be."""
+    reason: str
+
+
+@dataclass(frozen=True)
 class RunStats:
     """A run, or what was known of it at one moment."""
 
@@ -93,5 +107,7 @@ class RunStats:
     stages: tuple[StageStats, ...]
     outputs: tuple[str, ...] = ()
     """Where the rows are, one line per sink."""
+    resized: tuple[Resized, ...] = ()
+    """What the autoscaler has decided; the last thousand."""
     notes: tuple[str, ...] = ()
     """What the user should know, e.g. that thousands of small files were written."""

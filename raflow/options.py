@@ -95,11 +95,27 @@ class StepOptions(Resources):
         return [0.0, *(wait if cap is None else min(wait, cap) for wait in waits)]
 
 
+POOL_OPTIONS = (
+    "num_replicas", "min_replicas", "max_replicas", "autoscale", "concurrency", *Resources.model_fields
+)  # fmt: skip
+"""A processor that is given one of these keeps a pool of replicas of its own."""
+
+
 class ProcessorOptions(Resources):
     """The options of one processor."""
 
     num_replicas: int | None = Field(default=None, ge=1)
-    """Replicas of the pool; None: as many as the engine's CPUs allow, at most one per split."""
+    """Replicas of the pool, from its start to its end; None: as many as the work needs, see `autoscale`."""
+    min_replicas: int = Field(default=1, ge=0)
+    """The pool never gets smaller; 0: it may have none while there is nothing to do."""
+    max_replicas: int | None = Field(default=None, ge=1)
+    """The pool never gets larger; None: what the engine's CPUs allow, at most one per unit of work."""
+    autoscale: bool = True
+    """Whether the pool grows and shrinks while the run goes on; False: it keeps the size of its start."""
+    fuse: bool = True
+    """Whether it may run in one process with what is before and after it."""
+    preserve_order: bool = False
+    """Whether records keep their order through a pool: each split's batches go to one replica, in order."""
     batch_rows: int | None = Field(default=None, ge=1)
     """Rows of a batch; None: sized so that a batch takes 20 to 100 ms, at most 32 MiB."""
     concurrency: int = Field(default=64, ge=1)
@@ -120,6 +136,9 @@ class ProcessorOptions(Resources):
             msg = f'on_error is {values["on_error"]!r}; it can be "fail", "skip" or a sink'
             raise InvalidOption(msg)
         super().__init__(**values)
+        if self.max_replicas is not None and self.min_replicas > self.max_replicas:
+            msg = f"min_replicas is {self.min_replicas}, max_replicas {self.max_replicas}; min may not be larger"
+            raise InvalidOption(msg)
 
     def explicit(self) -> dict[str, Any]:
         """Return the options that were given, without the defaults."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import sys
-import typing
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
+from raflow.code import Code, called
 from raflow.errors import FlowError, InvalidOption, InvalidProcessor
+from raflow.nodes import Node
 from raflow.options import ProcessorOptions
 from raflow.sinks import Sink
 from raflow.sources import Source
+
+Origin: TypeAlias = Any
+"""Where records come from: a `Source`, a `Processor`, a `Stream`, or a list of them for all their records."""
 
 
 class Processor:
@@ -27,6 +30,7 @@ class Processor:
         source: Where its records come from.
         sinks: Where its results go; empty to drop them.
         options: The options that were given, without defaults.
+        node: What it does, for the plan.
     """
 
     kind = "consumer"
@@ -34,7 +38,7 @@ class Processor:
     def __init__(
         self,
         code: Callable[..., Any],
-        source: Source,
+        source: Origin,
         sinks: tuple[Sink, ...],
         name: str,
         options: dict[str, Any],
@@ -44,6 +48,7 @@ class Processor:
         self.sinks = sinks
         self.name = name
         self.options = options
+        self.node = Node(Code(code), inputs(source), sinks, name, options)
         functools.update_wrapper(self, code, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -59,24 +64,9 @@ class Processor:
             return _import, (module, path)
         return Processor, (self.code, self.source, self.sinks, self.name, self.options)
 
-    def annotations(self) -> tuple[Any, Any]:
-        """Return the annotations of the first parameter and of the result; `inspect.Parameter.empty` if none.
-
-        Raises:
-            InvalidProcessor: An annotation names something that does not exist.
-        """
-        function, first = _function(self.code, self.name)
-        try:
-            hints = typing.get_type_hints(function, include_extras=True)
-        except NameError as error:
-            msg = f"processor {self.name!r}: its annotations use {error.name!r}, which its module does not define"
-            raise InvalidProcessor(msg) from error
-        empty = inspect.Parameter.empty
-        return hints.get(first, empty), hints.get("return", empty)
-
 
 def consumer(
-    source: Source, sink: Sink | Sequence[Sink] | None = None, *, name: str | None = None, **options: Any
+    source: Origin, sink: Sink | Sequence[Sink] | None = None, *, name: str | None = None, **options: Any
 ) -> Callable[[Callable[..., Any]], Processor]:
     """Make a function or class a consumer: source → function → sink.
 
@@ -85,8 +75,9 @@ def consumer(
     or `list[T]` is a batch. It returns the same kinds; None drops, lists and generators flatten.
 
     Args:
-        source: Where records come from.
-        sink: Where results go; several sinks each get all of them; None drops them.
+        source: Where records come from: a source, a processor, a stream, or a list of them.
+        sink: Where results go; several sinks each get all of them; None drops them, unless another
+            processor has this one as its source.
         name: Defaults to the function's name.
         options: Options of `raflow.options.ProcessorOptions`.
 
@@ -105,17 +96,39 @@ def consumer(
         {'n': 8}
     """
     ProcessorOptions(**options)
-    if not isinstance(source, Source):
-        msg = f"source is {source!r}; it must be a raflow Source, e.g. raflow.connectors.files.ParquetFiles(path)"
-        raise InvalidOption(msg)
+    inputs(source)
     sinks = _sinks(sink)
 
     def decorate(code: Callable[..., Any]) -> Processor:
+        if isinstance(code, Processor):
+            msg = f"{code.name!r} is a processor already; give it to flow.add_consumer"
+            raise InvalidProcessor(msg)
         own_name = name or str(getattr(code, "__name__", type(code).__name__))
-        _function(code, own_name)
+        called(code, own_name)
         return Processor(code, source, sinks, own_name, dict(options))
 
     return decorate
+
+
+def inputs(source: Origin) -> tuple[Node, ...]:
+    """Return the nodes of a source, a processor, a stream, or a list of them.
+
+    Raises:
+        InvalidOption: It is none of these.
+    """
+    origins = list(source) if isinstance(source, (list, tuple)) else [source]
+    nodes = [Node(one) if isinstance(one, Source) else getattr(one, "node", None) for one in origins]
+    for one, node in zip(origins, nodes, strict=True):
+        if not isinstance(node, Node):
+            msg = (
+                f"source is {one!r}; it must be a raflow Source, e.g. raflow.connectors.files.ParquetFiles(path), "
+                "a processor, a stream, or a list of them"
+            )
+            raise InvalidOption(msg)
+    if not nodes:
+        msg = "source is an empty list; give at least one source"
+        raise InvalidOption(msg)
+    return tuple(node for node in nodes if node)
 
 
 def _sinks(sink: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
@@ -125,53 +138,6 @@ def _sinks(sink: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
             msg = f"sink is {one!r}; it must be a raflow Sink, e.g. raflow.connectors.files.ParquetFiles(path)"
             raise InvalidOption(msg)
     return sinks
-
-
-def _function(code: Any, name: str) -> tuple[Callable[..., Any], str]:
-    """Return what is called per record or batch, and the name of its one parameter."""
-    if isinstance(code, Processor):
-        msg = f"{code.name!r} is a processor already; give it to flow.add_consumer"
-        raise InvalidProcessor(msg)
-    if isinstance(code, type):
-        function = getattr(code, "process", None)
-        if function is None:
-            msg = f"class {code.__name__} has no method process(self, record); a class processor needs one"
-            raise InvalidProcessor(msg)
-        _check_constructor(code)
-        parameters = list(inspect.signature(function).parameters.values())[1:]
-    elif callable(code):
-        function = code
-        parameters = list(inspect.signature(code).parameters.values())
-    else:
-        msg = f"{code!r} cannot be a processor; decorate a function or a class with a process method"
-        raise InvalidProcessor(msg)
-    return function, _one_parameter(parameters, name)
-
-
-def _one_parameter(parameters: list[inspect.Parameter], name: str) -> str:
-    required = [
-        one for one in parameters if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-    ]
-    positional = [one for one in parameters if one.kind not in (one.KEYWORD_ONLY, one.VAR_KEYWORD)]
-    if not positional or len(required) > 1 or any(one.kind is one.KEYWORD_ONLY for one in required):
-        listed = ", ".join(str(one) for one in parameters) or "none"
-        msg = f"processor {name!r} must take one record or batch; its parameters are: {listed}"
-        raise InvalidProcessor(msg)
-    return positional[0].name
-
-
-def _check_constructor(code: type) -> None:
-    if code.__init__ is object.__init__:  # type: ignore[misc]
-        return
-    required = [
-        one
-        for one in list(inspect.signature(code.__init__).parameters.values())[1:]  # type: ignore[misc]
-        if one.default is one.empty and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-    ]
-    if required:
-        needed = required[0].name
-        msg = f"class {code.__name__} is made without arguments in each replica; its constructor needs {needed!r}"
-        raise InvalidProcessor(msg)
 
 
 def _at(module: Any, path: str) -> Any:

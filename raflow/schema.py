@@ -6,7 +6,7 @@ not fit is an error. The driver agrees on the schema; replicas tell it what they
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
@@ -57,7 +57,7 @@ def _merge_field(known: pa.Field, found: pa.Field, what: str) -> pa.Field:
     try:
         left, right = (pa.schema([pa.field(known.name, field.type)]) for field in (known, found))
         wide = pa.unify_schemas([left, right], promote_options="permissive").field(0)
-    except pa.ArrowTypeError:
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
         msg = f"field {known.name!r} is {found.type} here but {known.type} in {what}"
         raise SchemaError(msg) from None
     return known.with_type(wide.type).with_nullable(True)
@@ -86,3 +86,20 @@ def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     # Integers widen to floats by decision, also beyond 2**53 where Arrow's safe cast refuses.
     safe = not (pa.types.is_integer(column.type) and pa.types.is_floating(field.type))
     return column.cast(field.type, safe=safe)
+
+
+def together(tables: Sequence[pa.RecordBatch | pa.Table], schema: pa.Schema | None = None) -> pa.Table:
+    """Return the records of all, one after the other, in the narrowest schema that holds them all.
+
+    Args:
+        tables: Batches or tables.
+        schema: Known to be in it, also where there are no records.
+
+    Raises:
+        SchemaError: A field has types that do not widen to each other.
+    """
+    wide = merge([*([] if schema is None else [schema]), *dict.fromkeys(table.schema for table in tables)])
+    batches: list[pa.RecordBatch] = []
+    for table in tables:
+        batches += table.to_batches() if isinstance(table, pa.Table) else [table]
+    return pa.Table.from_batches([conform(batch, wide) for batch in batches], schema=wide)

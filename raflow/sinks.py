@@ -10,12 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from typing_extensions import Self
 
 from raflow.credentials import Credentials
 from raflow.sources import Json
+
+if TYPE_CHECKING:  # options know sinks, and steps may need no Arrow
+    import pyarrow as pa
 
 
 def _nobody(run_id: str) -> bool:

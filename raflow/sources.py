@@ -9,12 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import pyarrow as pa
 from typing_extensions import Self
 
 from raflow.credentials import Credentials
+
+if TYPE_CHECKING:  # options know sinks, and steps may need no Arrow
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
 Json: TypeAlias = Any
 """Plain JSON values: None, bool, int, float, str, list, dict."""
@@ -104,6 +107,22 @@ class Source(ABC):
         Raises:
             SourceError: The data is missing or unreadable.
         """
+
+    def splits_where(self, condition: pc.Expression, columns: pa.Schema) -> list[Split]:
+        """Return the pieces that may hold records for which a condition is true: `splits`, or fewer.
+
+        Called instead of `splits` where the other records are of no use. Pieces may be left out or be
+        smaller; nobody relies on it.
+
+        Args:
+            condition: On the columns as they are delivered, `pc.field("fare") > 0`.
+            columns: Names and types of those that it needs.
+
+        Raises:
+            SourceError: The data is missing or unreadable.
+        """
+        del condition, columns
+        return self.splits()
 
     def inputs(self) -> list[Input]:
         """Return what the splits were cut from, as it is now.

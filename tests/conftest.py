@@ -10,6 +10,14 @@ import pytest
 pytest_plugins = ["tests.stores"]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the session's Ray, so that a run without such tests really has none in its process."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+
+
 @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine in turn; the same test must pass on both."""
@@ -22,7 +30,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """One local Ray of our own for the whole run."""
-    from raflow.engines.ray import RayEngine
+    from raflow.engines.ray.replicas import RayEngine
 
     RayEngine().start()
     yield

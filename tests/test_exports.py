@@ -24,6 +24,7 @@ PUBLIC = [
     "raflow.options",
     "raflow.sinks",
     "raflow.sources",
+    "raflow.stream",
     "raflow.testing",
 ]
 """The modules whose names users write."""

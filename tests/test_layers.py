@@ -17,15 +17,19 @@ LAYERS = [
     {"raflow"},  # the lazy names and the version
     {"errors", "units", "metrics"},
     {"credentials", "graph", "schema", "batch"},
-    {"sources", "sinks"},
+    {"sources", "sinks", "code"},
     {"options", "convert"},
-    {"processors", "render"},
-    {"flow", "plan"},
+    {"operators"},
+    {"nodes"},
+    {"processors", "render", "schemas"},
+    {"flow", "stream", "plan"},
+    {"pushdown"},
     {"checkpoints"},
     {"runtime", "connectors", "observe"},
     {"engines"},
     {"workflows", "providers"},
     {"launch", "loading"},
+    {"collecting", "frames"},
     {"drawing"},
     {"cli", "testing"},
     {"__main__"},
@@ -35,15 +39,19 @@ LAYERS = [
 LATE = {
     ("flow", "launch"): "running needs every layer above the description",
     ("flow", "plan"): "a plan is made of Flows",
+    ("stream", "collecting"): "running needs every layer above the description",
+    ("collecting", "engines.ray.dataset"): "only what is asked for: ray is heavy",
+    ("frames", "engines.ray.dataset"): "only what is asked for: ray is heavy",
     ("graph", "render"): "only a graph that is looked at is drawn",
-    ("plan", "render"): "only a plan that is looked at is drawn",
+    ("plan.stages", "plan.picture"): "only a plan that is looked at is drawn",
+    ("plan.stages", "render"): "only a plan that is looked at is drawn",
     ("render", "render.dot"): "only the format that is asked for",
     ("render", "render.mermaid"): "only the format that is asked for",
     ("render", "render.svg"): "only the format that is asked for",
     ("render", "render.text"): "only the format that is asked for",
     ("engines", "engines.local"): "only the engine that is asked for",
     ("engines", "engines.processes"): "only the engine that is asked for",
-    ("engines", "engines.ray"): "only the engine that is asked for: ray is heavy",
+    ("engines", "engines.ray.replicas"): "only the engine that is asked for: ray is heavy",
     ("engines", "engines.ray.steps"): "only the engine that is asked for: ray is heavy",
     ("engines", "engines.threads"): "only the engine that is asked for",
     ("loading", "flow"): "its errors come sooner than Flow's imports",
@@ -59,6 +67,7 @@ LATE = {
     ("cli", "drawing"): "--version and --help come at once",
     ("cli", "render"): "--version and --help come at once",
     ("workflows.spec.client", "loading"): "only an app that is a target needs it",
+    ("workflows.spec.ray_jobs", "engines.ray.jobs"): "only a flow whose apps are jobs: ray is heavy",
 }
 """The imports within functions, and why each is not at the top of its module."""
 
@@ -150,7 +159,7 @@ def test_late_imports_are_only_those_with_a_reason() -> None:
 
 def test_only_the_ray_engine_imports_ray() -> None:
     assert {one.by for one in imports() if within(one.of, "ray")} <= {
-        f"engines.ray.{part}" for part in ("bench", "cluster", "replicas", "steps")
+        f"engines.ray.{part}" for part in ("bench", "cluster", "dataset", "jobs", "replicas", "steps")
     }
 
 

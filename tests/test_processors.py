@@ -55,7 +55,7 @@ def test_unknown_options_and_wrong_ends_are_refused() -> None:
     with pytest.raises(InvalidOption, match="num_replica'.*num_replicas"):
         consumer(source=SOURCE, num_replica=2)
     with pytest.raises(InvalidOption, match="source is '/data'"):
-        consumer(source="/data")  # type: ignore[arg-type]
+        consumer(source="/data")
     with pytest.raises(InvalidOption, match="sink is '/out'"):
         consumer(source=SOURCE, sink=["/out"])  # type: ignore[list-item]
 

@@ -377,3 +377,14 @@ def test_host_and_port_need_an_http_processor() -> None:
         flow.run(engine="local", port=8000)
     with pytest.raises(FlowError, match="limit"):
         flow.run(engine="local", limit=0)
+
+
+def test_a_function_that_raises_stop_iteration_loses_only_its_record(engine: str) -> None:
+    def stopping(record: dict) -> dict:  # type: ignore[type-arg]
+        if record["n"] in (3, ROWS - 1):
+            raise StopIteration
+        return {"n": record["n"]}
+
+    records, stats = run(stopping, engine, on_error="skip")
+    assert [record["n"] for record in records] == [n for n in range(ROWS) if n not in (3, ROWS - 1)]
+    assert stats.stages[0].counts.skipped == 2

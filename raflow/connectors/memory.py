@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +37,10 @@ class MemorySource(Source):
 
     def __repr__(self) -> str:
         return f"MemorySource({self._table.num_rows} records)"
+
+    def table(self) -> pa.Table:
+        """Return all records."""
+        return self._table
 
     def schema(self) -> pa.Schema:
         """Return the table's schema."""
@@ -79,7 +85,7 @@ class MemorySink(Sink):
     def table(self) -> pa.Table:
         """Return all committed rows, in the order of the units of work."""
         with self._lock:
-            tables = [from_ipc(self._units[name]) for name in sorted(self._units)]
+            tables = [from_ipc(self._units[name]) for name in sorted(self._units, key=by_number)]
         schema = merge(table.schema for table in tables)
         batches = [conform(batch, schema) for table in tables for batch in table.to_batches()]
         return pa.Table.from_batches(batches, schema=schema)
@@ -106,6 +112,136 @@ class MemorySink(Sink):
                 self._units.pop(part.target, None)
 
 
+class ArrivingSink(MemorySink):
+    """Yields what was committed while the run goes on, each unit of work once, in the order of the commits.
+
+    A commit waits while more than `most_bytes` wait to be taken, so that the run does.
+    """
+
+    def __init__(self, most_bytes: int = 32 << 20) -> None:
+        super().__init__()
+        self._most = most_bytes
+        self._seen: set[str] = set()
+        self._waiting: deque[bytes] = deque()
+        self._held = 0
+        self._changed = threading.Condition()
+        self._over = False
+
+    def __repr__(self) -> str:
+        return "ArrivingSink()"
+
+    def commit(self, parts: Sequence[Part]) -> None:
+        """Put the rows into the line. A unit that is done again, in a wider schema, has been taken already."""
+        unit = _UNIT.sub(r"\1", parts[0].target)
+        with self._changed:
+            self._changed.wait_for(lambda: self._held < self._most or self._over)
+            if unit not in self._seen and not self._over:
+                self._seen.add(unit)
+                self._waiting += [part.payload for part in parts if part.payload]
+                self._held += sum(len(part.payload or b"") for part in parts)
+                self._changed.notify_all()
+
+    def discard(self, parts: Sequence[Part]) -> None:
+        """Keep what was given away."""
+
+    def end(self) -> None:
+        """Say that nothing more comes, or that nothing more is wanted."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches as they come, until `end` is called and none is left."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._over)
+                if not self._waiting:
+                    return
+                data = self._waiting.popleft()
+            yield from from_ipc(data).to_batches()
+            with self._changed:
+                self._held -= len(data)
+                self._changed.notify_all()
+
+
+class OrderedSink(MemorySink):
+    """Yields what was committed while the run goes on, each unit of work once, in the order of the units.
+
+    A unit may have to wait for an earlier one, so that a commit may not wait. Instead the run is held when more
+    than `most_bytes` can be taken, and goes on when all depends on a unit that has not come yet.
+    """
+
+    def __init__(self, most_bytes: int = 32 << 20) -> None:
+        super().__init__()
+        self._most = most_bytes
+        self._come: dict[int, list[bytes]] = {}
+        self._next = 0
+        self._over = self._held = False
+        self._hold: Callable[[bool], None] = lambda held: None
+        self._changed = threading.Condition()
+
+    def hold_by(self, hold: Callable[[bool], None]) -> None:
+        """Take what has the run start nothing new, or go on."""
+        with self._changed:
+            self._hold = hold
+            self._balance()
+
+    def open(self, context: SinkContext) -> Writer:
+        """Return a writer that tells of units without records too, because others wait for them."""
+        del context
+        return _TellingWriter()
+
+    def commit(self, parts: Sequence[Part]) -> None:
+        """Take a unit. One that is done again, in a wider schema, may have been given away already."""
+        unit = int(_UNIT.sub(r"\1", parts[0].target).rpartition(".")[2])
+        with self._changed:
+            if unit >= self._next and not self._over:
+                self._come[unit] = [part.payload for part in sorted(parts, key=_target) if part.payload]
+                self._balance()
+                self._changed.notify_all()
+
+    def discard(self, parts: Sequence[Part]) -> None:
+        """Keep what was given away."""
+
+    def end(self) -> None:
+        """Say that nothing more comes, or that nothing more is wanted."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the batches in order, until `end` is called and none is left."""
+        while (unit := self._take()) is not None:
+            for data in unit:
+                yield from from_ipc(data).to_batches()
+
+    def _take(self) -> list[bytes] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._next in self._come or self._over)
+            if not self._come:
+                return None
+            found = min(self._come)
+            self._next = found + 1
+            unit = self._come.pop(found)
+            self._balance()
+            return unit
+
+    def _balance(self) -> None:
+        waiting = sum(len(data) for unit in self._come.values() for data in unit)
+        held = self._next in self._come and waiting > self._most
+        if held != self._held:
+            self._held = held
+            self._hold(held)
+
+
+def _target(part: Part) -> list[tuple[int, str]]:
+    return by_number(part.target)
+
+
+_UNIT = re.compile(r"(\.(?:\d+-)?\d{5,})\.\d+$")
+"""The part of a target that says which replica wrote it, behind the number of the unit."""
+
+
 class _MemoryWriter(Writer):
     def begin(self, unit: str, attempt: int) -> None:
         del attempt
@@ -126,6 +262,16 @@ class _MemoryWriter(Writer):
         self._batches = []
 
 
+class _TellingWriter(_MemoryWriter):
+    def prepare(self) -> list[Part]:
+        return super().prepare() or [Part(self._unit, 0, 0, None)]
+
+
+def by_number(target: str) -> list[tuple[int, str]]:
+    """Return what sorts the numbers in a target as numbers."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", target)]
+
+
 def _as_table(data: Any) -> pa.Table:
     if isinstance(data, pa.Table):
         return data
@@ -139,6 +285,9 @@ def _as_table(data: Any) -> pa.Table:
 
 
 def _from_records(data: Iterable[Any]) -> pa.Table:
+    if not isinstance(data, Iterable):
+        msg = f"a MemorySource cannot hold {data!r:.60}; give a table, a data frame or a list of records"
+        raise SourceError(msg)
     records = list(data)
     encoded = encode(records, None)
     if encoded.rejected:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from raflow.errors import InvalidOption
-from raflow.runtime.engine import Engine
-from raflow.runtime.steps.worker import Workers
+
+if TYPE_CHECKING:  # child processes import this package too, and start sooner without what these import
+    from raflow.runtime.engine import Engine
+    from raflow.runtime.steps.worker import Workers
 
 ENGINES = ("auto", "ray", "local")
 
@@ -46,7 +49,7 @@ def make(
         from raflow.engines.local import LocalEngine
 
         return LocalEngine()
-    from raflow.engines.ray import RayEngine
+    from raflow.engines.ray.replicas import RayEngine
 
     return RayEngine(address, working_dir, by_value)
 

@@ -14,16 +14,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 import cloudpickle
 
-from raflow.runtime.failure import explain, portable
-from raflow.runtime.steps.step import Attempt
+from raflow.runtime.steps.heartbeat import heard, paced
 from raflow.runtime.steps.unpickle import loads
-from raflow.runtime.steps.worker import Begun, Ended, Inputs, Left, Over, Slice, Task, attempt, now
+from raflow.runtime.steps.worker import Beat, Begun, Ended, Inputs, Left, Over, Slice, attempt_shipped
 
 
 class Child:
@@ -70,12 +68,16 @@ class Child:
                 self._left((task.id,))
                 continue
             self._send(Begun(number, task.id))
-            done = _attempt(task, inputs)
+            with heard(paced(functools.partial(self._heard, number, task.id), task.heartbeat)):
+                done = attempt_shipped(task, inputs, _loaded)
             known.keep(task, done)
             self._send(Ended(number, task.id, done))
             if done.failure:  # the driver decides whether the others still begin
                 self._left(work.close())
         self._send(Over(number))
+
+    def _heard(self, number: int, task: str, said: str) -> None:
+        self._send(Beat(number, task, said))
 
     def _left(self, tasks: tuple[str, ...]) -> None:
         if tasks:
@@ -86,23 +88,9 @@ class Child:
             self._line.send_bytes(cloudpickle.dumps(message, protocol=5))
 
 
-def _attempt(task: Task, inputs: list[Any]) -> Attempt:
-    began = now()
-    try:
-        function = _function(task.code)
-    except BaseException as error:
-        return Attempt(began, now(), failure=portable(explain(error, task.id), cloudpickle), retryable=False)
-    done = attempt(function, task, inputs)
-    if done.failure is None:
-        return done
-    return Attempt(
-        done.started_at, done.finished_at, failure=portable(done.failure, cloudpickle), retryable=done.retryable
-    )
-
-
 @functools.lru_cache(maxsize=256)
-def _function(code: bytes) -> Callable[..., Any]:
-    return pickle.loads(code)  # type: ignore[no-any-return]
+def _loaded(shipped: Any) -> Any:
+    return pickle.loads(shipped) if isinstance(shipped, bytes) else shipped
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from raflow.engines.daemons import DaemonThreads
 from raflow.errors import ReplicaLost
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity, ReplicaHandle
+
+_STORE_SHARE = 0.25
+"""Share of the machine's memory that payloads on their way may take."""
 
 
 class LocalEngine:
@@ -26,7 +30,11 @@ class LocalEngine:
 
     def capacity(self) -> Capacity:
         """Return the CPUs that this process may use."""
-        return Capacity({"CPU": float(len(os.sched_getaffinity(0))), "memory": float(_memory_bytes())})
+        cpus, memory = float(len(os.sched_getaffinity(0))), float(_memory_bytes())
+        return Capacity({"CPU": cpus, "memory": memory}, shared=True, store_bytes=memory * _STORE_SHARE)
+
+    def ask(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        """Nothing can grow here."""
 
     def available(self) -> dict[str, float]:
         """Return the capacity: threads share it."""
@@ -36,14 +44,25 @@ class LocalEngine:
         """Return the code as it is; nothing travels."""
         return make, args
 
-    def spawn(self, name: str, packed: Any, needs: Resources) -> ReplicaHandle:
+    def spawn(self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False) -> ReplicaHandle:
         """Make the replica here."""
-        del needs
+        del needs, anonymous
         make, args = packed
         return _LocalReplica(name, make(*args, name))
 
+    def gone(self, references: Sequence[Any]) -> list[bool]:
+        """Return that nothing is lost: it is in this process."""
+        return [False for _ in references]
+
     def close(self) -> None:
         """Nothing to release; threads of killed replicas are daemons."""
+
+
+class _Held:
+    """A payload in this process; it comes with the answer of the call that gives it."""
+
+    def __init__(self) -> None:
+        self.payload: Any = None
 
 
 class _LocalReplica:
@@ -53,8 +72,24 @@ class _LocalReplica:
         self._calls: set[Future[Any]] = set()
         self._lock = threading.Lock()
         self._killed = False
+        self._threads = DaemonThreads(f"{name} call")
 
     def call(self, method: str, *args: Any) -> Future[Any]:
+        return self._call(lambda: getattr(self._replica, method)(*args))
+
+    def produce(self, method: str, *args: Any, count: int) -> tuple[Future[Any], list[Any]]:
+        held = [_Held() for _ in range(count)]
+
+        def call() -> Any:
+            given = [arg.payload if isinstance(arg, _Held) else arg for arg in args]
+            answer, payloads = getattr(self._replica, method)(*given)
+            for one, payload in zip(held, payloads, strict=False):
+                one.payload = payload
+            return answer
+
+        return self._call(call), held
+
+    def _call(self, call: Callable[[], Any]) -> Future[Any]:
         answer: Future[Any] = Future()
         with self._lock:
             if not self._killed:
@@ -62,9 +97,7 @@ class _LocalReplica:
         if self._killed:
             answer.set_exception(self._lost())
             return answer
-        threading.Thread(
-            target=self._run, args=(answer, method, args), name=f"{self.name} {method}", daemon=True
-        ).start()
+        self._threads.run(lambda: self._run(answer, call))
         return answer
 
     def kill(self) -> None:
@@ -73,13 +106,17 @@ class _LocalReplica:
             self._killed = True
             calls, self._calls = self._calls, set()
         self._replica.cancel()
+        self._threads.close()
         for answer in calls:
             answer.set_exception(self._lost())
 
-    def _run(self, answer: Future[Any], method: str, args: tuple[Any, ...]) -> None:
+    def release(self) -> None:
+        self.kill()
+
+    def _run(self, answer: Future[Any], call: Callable[[], Any]) -> None:
         error, result = None, None
         try:
-            result = getattr(self._replica, method)(*args)
+            result = call()
         except BaseException as raised:
             error = raised
         with self._lock:

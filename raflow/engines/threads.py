@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from raflow.engines.daemons import DaemonThreads
 from raflow.options import Resources
+from raflow.runtime.steps.heartbeat import heard, said
 from raflow.runtime.steps.values import Packed, Value
-from raflow.runtime.steps.worker import Begun, Ended, Inputs, Left, Over, Post, Slice, Task, attempt
+from raflow.runtime.steps.worker import Beat, Begun, Ended, Inputs, Left, Over, Post, Slice, Task, attempt
 
 THREADS = 64
 """Steps that run at once by default. Threads wait well and compute badly, so this is more than the CPUs."""
@@ -77,7 +79,8 @@ class _ThreadCall:
                 self._report(Left(self._number, (task.id,)))
                 continue
             self._report(Begun(self._number, task.id))
-            done = attempt(task.code, task, inputs)
+            with heard(functools.partial(self._heard, task.id)):
+                done = attempt(task.code, task, inputs)
             known.keep(task, done)
             self._report(Ended(self._number, task.id, done))
             if done.failure:  # the driver decides whether the others still begin
@@ -93,6 +96,10 @@ class _ThreadCall:
         self._abandoned = True
         self._slice.close()
 
-    def _report(self, message: Begun | Ended | Left | Over) -> None:
+    def _heard(self, task: str, details: Any) -> bool:
+        self._report(Beat(self._number, task, said(details)))
+        return not self._abandoned
+
+    def _report(self, message: Begun | Beat | Ended | Left | Over) -> None:
         if not self._abandoned:
             self._post(message)

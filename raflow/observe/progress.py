@@ -29,6 +29,8 @@ WINDOW_S = 5.0
 """Rates are means over this time."""
 LINES_EVERY_S = 5.0
 """Time between two plain lines of a stage."""
+SCALED_S = 15.0
+"""How long a decision of the autoscaler is shown."""
 _BAR = (6, 30)  # columns of a screen: the shortest bar that says something, and the longest
 
 
@@ -163,7 +165,16 @@ def footer(stats: RunStats, rates: Rates) -> str:
         return f"{stats.flow_id} is starting"
     left = rates.left_s()
     eta = f", about {duration(round(left))} left" if left else ""
-    return f"{stats.flow_id} {stats.status.value} for {duration(stats.elapsed_s)}{eta}"
+    return f"{stats.flow_id} {stats.status.value} for {duration(stats.elapsed_s)}{eta}{_resized(stats)}"
+
+
+def _resized(stats: RunStats) -> str:
+    """Return the autoscaler's last decision on a pool at work, as long as it is new."""
+    moved = [one for one in stats.resized if one.before and one.after]
+    if not moved or stats.elapsed_s - moved[-1].at_s > SCALED_S:
+        return ""
+    last = moved[-1]
+    return f"\n{last.stage} {last.before} → {last.after} replicas: {last.reason}"
 
 
 def _bar(stage: StageStats) -> ProgressBar:

@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from raflow.plan import Stage
 from raflow.runtime.ledger import Ledger, UnitRecord, prepared_event
-from raflow.sinks import Part
+from raflow.sinks import Part, Sink
 
 Parts = Sequence[Sequence[Part]]
-"""Per sink of a stage, the error sink last."""
+"""Per sink to which a unit's records come."""
 
 _AT_ONCE = 8
 
@@ -27,7 +26,9 @@ _AT_ONCE = 8
 class Delivery:
     """A unit whose parts are staged."""
 
-    stage: Stage
+    op: str
+    """The entry at which it began."""
+    sinks: Sequence[Sink]
     unit: int
     record: UnitRecord
     replaces: Parts = ()
@@ -39,7 +40,7 @@ class Delivering(threading.Thread):
 
     Args:
         ledger: Of the run.
-        tell: Takes `("committed", stage, unit, error)`.
+        tell: Takes `("committed", entry, unit, error)`.
     """
 
     def __init__(self, ledger: Ledger, tell: Callable[..., None]) -> None:
@@ -78,12 +79,12 @@ class Delivering(threading.Thread):
         self._events += [item for item in items if isinstance(item, dict)]
         try:
             self._write()
-            list(executor.map(lambda one: discard(one.stage, one.replaces), deliveries))
-            self._events += [prepared_event(one.stage.name, one.unit, one.record) for one in deliveries]
+            list(executor.map(lambda one: discard(one.sinks, one.replaces), deliveries))
+            self._events += [prepared_event(one.op, one.unit, one.record) for one in deliveries]
             self._write()
             errors = list(executor.map(_commit, deliveries))
-            names = [(one.stage.name, one.unit) for one, error in zip(deliveries, errors, strict=True) if not error]
-            self._events += [{"event": "committed", "stage": name, "unit": unit} for name, unit in names]
+            names = [(one.op, one.unit) for one, error in zip(deliveries, errors, strict=True) if not error]
+            self._events += [{"event": "committed", "op": name, "unit": unit} for name, unit in names]
             if self._inbox.empty():
                 self._write()
         except Exception as error:  # the ledger cannot be written: nothing more may be published
@@ -91,23 +92,23 @@ class Delivering(threading.Thread):
             if not deliveries:
                 self._tell("broken", error)
         for one, problem in zip(deliveries, errors, strict=True):
-            self._tell("committed", one.stage.name, one.unit, problem)
+            self._tell("committed", one.op, one.unit, problem)
 
     def _write(self) -> None:
         self._ledger.record(self._events)
         self._events = []
 
 
-def discard(stage: Stage, parts: Parts) -> None:
+def discard(sinks: Sequence[Sink], parts: Parts) -> None:
     """Remove what a unit has staged or published."""
-    for sink, group in zip(stage.all_sinks, parts, strict=False):
+    for sink, group in zip(sinks, parts, strict=False):
         if group:
             sink.discard(group)
 
 
 def _commit(delivery: Delivery) -> Exception | None:
     try:
-        for sink, parts in zip(delivery.stage.all_sinks, delivery.record.parts, strict=False):
+        for sink, parts in zip(delivery.sinks, delivery.record.parts, strict=False):
             if parts:
                 sink.commit(parts)
     except Exception as error:

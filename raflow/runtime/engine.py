@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from raflow.options import Resources
+if TYPE_CHECKING:  # Ray's workers start sooner without the options and what these import
+    from raflow.options import Resources
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class Capacity:
     """Machines that replicas may land on."""
     grows: bool = False
     """Whether more may come, so that waiting makes sense."""
+    shared: bool = False
+    """Whether replicas share what there is, so that more than fit may run."""
+    store_bytes: float = 1 << 30
+    """What payloads on their way may take in all."""
 
     def fits(self, needs: dict[str, float]) -> int:
         """Return how many replicas with these needs fit; a very large number if they need nothing."""
@@ -38,8 +43,26 @@ class ReplicaHandle(Protocol):
         The future fails with `ReplicaLost` when the process or node died, else with the method's error.
         """
 
+    def produce(self, method: str, *args: Any, count: int) -> tuple[Future[Any], list[Any]]:
+        """Call a method that returns `(answer, payloads)`.
+
+        The last ones of `args` may be references; the replica gets what they stand for.
+
+        Args:
+            method: Its name.
+            args: Its arguments.
+            count: The most payloads that it may return.
+
+        Returns:
+            A future of the answer alone, as of `call` (it fails with `InputLost` if an argument is gone);
+            and references of the payloads, which stay where they are. Those it did not return are None.
+        """
+
     def kill(self) -> None:
         """End it now, whatever it is doing. Ending it again is harmless."""
+
+    def release(self) -> None:
+        """End it after its `teardown`: nothing of it is under way. Its process may serve another replica."""
 
 
 class Engine(Protocol):
@@ -54,6 +77,9 @@ class Engine(Protocol):
     def capacity(self) -> Capacity:
         """Return what there is in all."""
 
+    def ask(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        """Ask a cluster that can grow for room for all of these together; the next call replaces it."""
+
     def available(self) -> dict[str, float]:
         """Return what is free now, for messages."""
 
@@ -64,11 +90,20 @@ class Engine(Protocol):
             NotPicklable: It cannot travel; names the captured object.
         """
 
-    def spawn(self, name: str, packed: Any, needs: Resources) -> ReplicaHandle:
+    def spawn(self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False) -> ReplicaHandle:
         """Start a replica; returns at once, its calls wait until it is there.
 
         It is made by `make(*args, name)`, or `make(*args, name, True)` where it has a process of its own.
+
+        Args:
+            name: For logs and errors.
+            packed: What `pack` returned.
+            needs: Of the replica.
+            anonymous: Whether it runs no user code, so that it may take over the process of another such one.
         """
+
+    def gone(self, references: Sequence[Any]) -> list[bool]:
+        """Return which payloads are lost, e.g. with their node."""
 
     def close(self) -> None:
         """Release what this run holds. A Ray of our own is kept until the process ends."""

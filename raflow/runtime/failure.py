@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from traceback import TracebackException
 from typing import Any
 
-from raflow.errors import RaflowError, UserTraceback
+from raflow.errors import RaflowError, RunFailed, UserTraceback
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,18 @@ def _users(told: TracebackException) -> TracebackException:
         if before is not None:
             _users(before)
     return told
+
+
+def run_failed(failure: Failure, processor: str, replica: int | None = None, split: str | None = None) -> RunFailed:
+    """Return the error with which a failure that a replica has told ends a run."""
+    error = restore(failure)
+    text = f"{type(error).__name__}: {error}" if not isinstance(error, RaflowError) else str(error)
+    failed = RunFailed(
+        f"processor {processor!r} failed in {failure.where}: {text}",
+        processor=processor,
+        replica=None if replica is None else f"{processor}[{replica}]",
+        split=split,
+        traceback=failure.traceback,
+    )
+    failed.__cause__ = error
+    return failed

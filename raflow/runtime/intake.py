@@ -2,88 +2,175 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import pyarrow as pa
 
-from raflow import convert
+from raflow import convert, pushdown
 from raflow.errors import ResumeError, SchemaError
-from raflow.plan import Stage
+from raflow.operators.contract import Wide
+from raflow.plan import Op, Plan
 from raflow.runtime.delivery import discard
-from raflow.runtime.ledger import Ledger, StageRecord, UnitRecord, splits_event
-from raflow.runtime.stage import StageRun
-from raflow.runtime.work import pack_text, unpack_text
+from raflow.runtime.entry import Agreed, EntryRun
+from raflow.runtime.ledger import Ledger, OpRecord, UnitRecord, splits_event
+from raflow.runtime.shuffle import partitions
+from raflow.runtime.work import pack_text
 from raflow.schema import is_fixed
+from raflow.schemas import check
 from raflow.sinks import SinkContext
+from raflow.sources import Source, Split
+
+Records = Mapping[str, OpRecord]
 
 
-def begin(stage: Stage, ledger: Ledger, context: SinkContext, limit: int | None = None) -> StageRun:
-    """Look at a stage's input and output before data moves, and list its splits.
+@dataclass(frozen=True)
+class Intake:
+    """What a run begins with."""
 
-    Raises:
-        RaflowError: Input is missing or does not fit the processor, or the output cannot be written.
-    """
-    columns = wanted(stage, stage.source.schema())
-    started = [sink.start(context) for sink in stage.all_sinks]
-    splits = stage.source.splits()
-    name = stage.name
-    ledger.record(
-        [
-            {"event": "started", "stage": name, "value": started},
-            {"event": "columns", "stage": name, "value": pack_text(columns)},
-            splits_event(name, splits),
-        ]
-    )
-    return StageRun(stage, splits, columns, started, StageRecord(), limit)
+    plan: Plan
+    records: Records
+    """What the ledger knows, by op."""
+    agreed: Agreed
+    """The output schemas."""
+    entries: dict[str, EntryRun]
+    """The units of work, by the op at which they begin."""
+    limit: int | None = None
+    """Dry run: only so many records of each source."""
 
 
-def resume(stage: Stage, record: StageRecord | None, context: SinkContext) -> StageRun:
-    """Continue a stage where an earlier process of the run has left it.
+def intake(plan: Plan, ledger: Ledger, context: SinkContext, *, resumed: bool, limit: int | None = None) -> Intake:
+    """Look at what a run is to do, before data moves.
 
     Raises:
-        ResumeError: The run has no such stage, or its input has changed.
+        RaflowError: Input is missing or does not fit, output cannot be written, or the run cannot be resumed.
     """
-    columns = unpack_text(record.columns) if record else None
-    if record is None or columns is None:
-        msg = f"run {context.run_id} died before stage {stage.name!r} began; run it anew"
-        raise ResumeError(msg)
-    _check_unchanged(stage, record)
-    for sink in stage.all_sinks:
-        sink.resume(context)
-    run = StageRun(stage, record.splits, columns, record.started, record)
-    for unit in run.waiting:
-        if unit in run.units:
-            discard(stage, run.units[unit].parts)
-            run.units[unit] = UnitRecord(run.units[unit].attempt)
-    return run
+    plan = pushdown.without_drops(plan)
+    records = (resume if resumed else begin)(plan, ledger, context)
+    agreed = Agreed(plan, records)
+    return Intake(plan, records, agreed, _entry_runs(plan, records, agreed, limit), limit)
 
 
-def wanted(stage: Stage, available: pa.Schema) -> pa.Schema:
-    """Return the columns that the source is to deliver.
-
-    All of them, or those that the record type has; the record type decides the types of text sources.
+def begin(plan: Plan, ledger: Ledger, context: SinkContext) -> dict[str, OpRecord]:
+    """Look at a plan's inputs and outputs before data moves, and list all splits; writes them down.
 
     Raises:
-        SchemaError: The record type wants what the source does not have.
+        RaflowError: Input is missing or does not fit a processor, or an output cannot be written.
     """
-    columns = stage.shape.columns
-    if columns is None:
-        return available
-    if stage.source.typed_by_record():
-        decided = {field.name: field for field in columns if is_fixed(field)}
-        available = pa.schema([decided.get(field.name, field) for field in available])
-    try:
-        convert.check(columns, available)
-    except SchemaError as error:
-        msg = f"processor {stage.name!r} cannot read {stage.source!r}: {error}"
-        raise SchemaError(msg) from error
-    return pa.schema([field for field in available if field.name in columns.names])
+    records = {op.name: OpRecord() for op in plan.ops()}
+    sources = {op.name: op.work for op in plan.ops() if isinstance(op.work, Source)}
+    available = {name: typed(plan, name, source) for name, source in sources.items()}
+    known = check(plan, available)
+    columns = pushdown.needed(plan, known)
+    for name in sources:
+        records[name].columns = pack_text(columns[name])
+    for op in plan.ops():
+        records[op.name].started = [sink.start(context) for sink in op.all_sinks]
+    for name, source in sources.items():
+        records[name].splits = _splits(plan, name, source, available[name])
+    for op in plan.ops():
+        if isinstance(op.work, Wide):
+            records[op.name].partitions = partitions(op.work, _bytes_before(plan, op.name, records))
+            records[op.name].given = [pack_text(known[name]) for name in op.inputs]
+    ledger.record([event for name, record in records.items() for event in _events(name, record)])
+    return records
 
 
-def _check_unchanged(stage: Stage, record: StageRecord) -> None:
-    now = {entry.name: entry for entry in stage.source.inputs()}
-    for old in dict.fromkeys(entry for split in record.splits for entry in split.inputs):
+def resume(plan: Plan, ledger: Ledger, context: SinkContext) -> dict[str, OpRecord]:
+    """Take from the ledger where an earlier process of the run has left it.
+
+    Raises:
+        ResumeError: The run was of another plan, or its input has changed.
+    """
+    records = ledger.replay()
+    for op in plan.ops():
+        record = records.get(op.name)
+        if isinstance(op.work, Source) and (record is None or record.splits is None or record.columns is None):
+            msg = f"run {context.run_id} died before {op.name!r} began; run it anew"
+            raise ResumeError(msg)
+        records.setdefault(op.name, OpRecord())
+        if isinstance(op.work, Source):
+            _check_unchanged(op, op.work, records[op.name])
+    for op in plan.ops():
+        for sink in op.all_sinks:
+            sink.resume(context)
+    return records
+
+
+def _entry_runs(plan: Plan, records: Records, agreed: Agreed, limit: int | None) -> dict[str, EntryRun]:
+    """Return the units of work of all entries.
+
+    Units that feed an exchange are done again, without being written again, unless all that follows is done.
+    """
+    runs: dict[str, EntryRun] = {}
+    for op in reversed([op for op in plan.ops() if op.is_entry]):
+        feeds = [one for one in runs.values() if op.name in plan.givers(one.name)]
+        replayed = any(not one.is_done for one in feeds)
+        record = records[op.name]
+        bound = limit if isinstance(op.work, Source) else None
+        runs[op.name] = EntryRun(op, plan, agreed, record, replayed=replayed, limit=bound)
+        for unit in [] if record.splits is None else list(runs[op.name].waiting):
+            if unit in record.units and unit not in runs[op.name].written:
+                discard(runs[op.name].sinks, record.units[unit].parts)
+                record.units[unit] = UnitRecord(record.units[unit].attempt)
+    return {name: runs[name] for name in reversed(runs)}
+
+
+def typed(plan: Plan, name: str, source: Source) -> pa.Schema:
+    """Return the columns that a source has; a record type decides the types of text sources.
+
+    Raises:
+        SchemaError: A record type wants what the source does not have.
+    """
+    available = source.schema()
+    takers = [(op, op.shape.columns) for op in plan.ops() if name in op.inputs and op.shape]
+    for _, columns in takers:
+        if columns is not None and source.typed_by_record():
+            decided = {field.name: field for field in columns if is_fixed(field)}
+            available = pa.schema([decided.get(field.name, field) for field in available])
+    for op, columns in takers:
+        try:
+            if columns is not None:
+                convert.check(columns, available)
+        except SchemaError as error:
+            msg = f"processor {op.name!r} cannot read {source!r}: {error}"
+            raise SchemaError(msg) from error
+    return available
+
+
+def _splits(plan: Plan, name: str, source: Source, available: pa.Schema) -> list[Split]:
+    condition = pushdown.condition(plan, name, available)
+    if condition is None:
+        return source.splits()
+    return source.splits_where(condition, pushdown.condition_columns(condition, available))
+
+
+def _events(name: str, record: OpRecord) -> list[dict[str, object]]:
+    events: list[dict[str, object]] = [
+        {"event": key, "op": name, "value": value}
+        for key in ("started", "columns", "partitions", "given")
+        if (value := getattr(record, key))
+    ]
+    return events if record.splits is None else [*events, splits_event(name, record.splits)]
+
+
+def _bytes_before(plan: Plan, wide: str, records: Records) -> int:
+    """Return the bytes that the sources before a wide op hold, as far as they are known."""
+    givers, found = list(plan.givers(wide)), set()
+    while givers:
+        name = givers.pop()
+        if name not in found:
+            found.add(name)
+            givers += plan.givers(name) if records[name].splits is None else []
+    return sum(split.bytes or 0 for name in found for split in records[name].splits or ())
+
+
+def _check_unchanged(op: Op, source: Source, record: OpRecord) -> None:
+    now = {entry.name: entry for entry in source.inputs()}
+    for old in dict.fromkeys(entry for split in record.splits or () for entry in split.inputs):
         if old.name not in now:
-            msg = f"input {old.name} of {stage.name!r} is gone since the run began; put it back or run anew"
+            msg = f"input {old.name} of {op.name!r} is gone since the run began; put it back or run anew"
             raise ResumeError(msg)
         if now[old.name] != old:
-            msg = f"input {old.name} of {stage.name!r} has changed since the run began; run anew"
+            msg = f"input {old.name} of {op.name!r} has changed since the run began; run anew"
             raise ResumeError(msg)

@@ -35,21 +35,35 @@ class UnitRecord:
 
     attempt: int = 0
     parts: tuple[tuple[Part, ...], ...] = ()
-    schema: str | None = None
-    counts: Counts = field(default_factory=Counts)
+    """Per sink to which its records come, in the plan's order."""
+    schemas: dict[str, str] = field(default_factory=dict)
+    """By op that writes; absent if it wrote nothing."""
+    counts: dict[str, Counts] = field(default_factory=dict)
+    """By stage."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """By op: failing records."""
     committed: bool = False
 
 
 @dataclass
-class StageRecord:
-    """What the ledger knows of one stage."""
+class OpRecord:
+    """What the ledger knows of one op: as an entry, as one that writes, or both."""
 
-    splits: list[Split] = field(default_factory=list)
+    splits: list[Split] | None = None
+    """Units of work that begin here; None while they are not known."""
+    columns: str | None = None
+    """Agreed schema of a source."""
+    partitions: int | None = None
+    """Of the exchange before a wide op."""
+    given: list[str | None] | None = None
+    """Of a wide op: the columns of each input, as far as they are known before the run."""
+    bounds: str | None = None
+    """Of a range exchange: where its partitions end."""
+    units: dict[int, UnitRecord] = field(default_factory=dict)
     started: list[Any] = field(default_factory=list)
     """What each sink's `start` returned."""
-    columns: str | None = None
     agreed: str | None = None
-    units: dict[int, UnitRecord] = field(default_factory=dict)
+    """Agreed schema of what it writes."""
 
 
 class Ledger:
@@ -112,18 +126,18 @@ class Ledger:
             self._put(f"log/{self._segment:08d}.jsonl", lines)
             self._segment += 1
 
-    def replay(self) -> dict[str, StageRecord]:
-        """Return what the segments say, by stage."""
-        stages: dict[str, StageRecord] = {}
+    def replay(self) -> dict[str, OpRecord]:
+        """Return what the segments say, by op."""
+        ops: dict[str, OpRecord] = {}
         self.fs.invalidate_cache()
         found = self.fs.ls(f"{self.path}/log", detail=False) if self.fs.exists(f"{self.path}/log") else []
         names = sorted(name for name in found if name.endswith(".jsonl"))  # others were cut short by a full disk
         for name in names:
             for line in self.fs.cat_file(name).decode().splitlines():
                 event = json.loads(line)
-                _apply(event, stages.setdefault(event["stage"], StageRecord()))
+                _apply(event, ops.setdefault(event["op"], OpRecord()))
         self._segment = int(names[-1].rsplit("/", 1)[-1].split(".")[0]) + 1 if names else 0
-        return stages
+        return ops
 
     def end(self, status: Status) -> None:
         """Say how the run ended; the log of a run that succeeded is not needed any more."""
@@ -170,39 +184,39 @@ class Ledger:
             self.fs.rm_file(f"{self.path}/end.json")
 
 
-def splits_event(stage: str, splits: list[Split]) -> dict[str, Any]:
-    """Return the event that holds a stage's splits."""
+def splits_event(op: str, splits: list[Split]) -> dict[str, Any]:
+    """Return the event that holds an entry's splits."""
     rows = [
         [one.name, one.payload, one.rows, one.bytes, [[i.name, i.size, i.version] for i in one.inputs]]
         for one in splits
     ]
-    return {"event": "splits", "stage": stage, "splits": rows}
+    return {"event": "splits", "op": op, "splits": rows}
 
 
-def prepared_event(stage: str, unit: int, record: UnitRecord) -> dict[str, Any]:
+def prepared_event(op: str, unit: int, record: UnitRecord) -> dict[str, Any]:
     """Return the event that must be durable before the unit's parts are published."""
     parts = [[[p.target, p.rows, p.size_bytes, p.token] for p in group] for group in record.parts]
-    counts = vars(record.counts)
+    counts = {stage: vars(count) for stage, count in record.counts.items()}
     return {
-        "event": "prepared", "stage": stage, "unit": unit, "attempt": record.attempt,
-        "parts": parts, "schema": record.schema, "counts": counts,
+        "event": "prepared", "op": op, "unit": unit, "attempt": record.attempt,
+        "parts": parts, "schemas": record.schemas, "counts": counts, "failed": record.failed,
     }  # fmt: skip
 
 
-def _apply(event: dict[str, Any], stage: StageRecord) -> None:
+def _apply(event: dict[str, Any], op: OpRecord) -> None:
     kind = event["event"]
     if kind == "splits":
-        stage.splits = [Split(n, p, r, b, tuple(Input(*i) for i in inputs)) for n, p, r, b, inputs in event["splits"]]
+        op.splits = [Split(n, p, r, b, tuple(Input(*i) for i in inputs)) for n, p, r, b, inputs in event["splits"]]
     elif kind == "prepared":
         parts = tuple(tuple(Part(*part) for part in group) for group in event["parts"])
-        counts = Counts(**event["counts"])
-        stage.units[event["unit"]] = UnitRecord(event["attempt"], parts, event["schema"], counts)
+        counts = {stage: Counts(**count) for stage, count in event["counts"].items()}
+        op.units[event["unit"]] = UnitRecord(event["attempt"], parts, event["schemas"], counts, event["failed"])
     elif kind == "committed":
-        stage.units[event["unit"]].committed = True
+        op.units[event["unit"]].committed = True
     elif kind == "repeat":
-        stage.units[event["unit"]].committed = False
+        op.units[event["unit"]].committed = False
     else:
-        setattr(stage, kind, event["value"])  # started, columns, agreed
+        setattr(op, kind, event["value"])  # started, columns, agreed, partitions, given, bounds
 
 
 def new_run_id() -> str:

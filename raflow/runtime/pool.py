@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,19 +18,45 @@ Tell = Callable[..., None]
 """Puts an event into the driver's inbox: `tell(kind, *values)`."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """One replica of the pool."""
 
     index: int
     handle: ReplicaHandle
     ready: bool = False
-    units: list[int] = field(default_factory=list)
-    """In the order in which it does them."""
+    units: list[Any] = field(default_factory=list)
+    """What it has in flight, in the order in which it does it."""
+    holds: set[Any] = field(default_factory=set)
+    """Attempts of which it holds a part that is not told yet."""
+    pulls: int = 0
+    """Questions for its next block that are not answered."""
     counts: Counts = field(default_factory=Counts)
     """What its units in flight have done so far."""
     asked: bool = False
     """Whether it is being asked for its counts."""
+    due: Counter[Any] = field(default_factory=Counter)
+    """By attempt: blocks that it has told of and that are not taken yet; negative before it has told."""
+    leaving: float = 0.0
+    """Since when it gets no new work, on the monotonic clock; it ends when it is done with what it has."""
+    torn: bool = False
+    """Whether its `teardown` is under way."""
+
+    def owes(self, key: Any, blocks: int) -> None:
+        """Take note that it has told of blocks, or that one was taken."""
+        self.due[key] += blocks
+        if not self.due[key]:
+            del self.due[key]
+
+    @property
+    def gives(self) -> bool:
+        """Whether blocks will come from it."""
+        return bool(self.units) or any(count > 0 for count in self.due.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds nothing that is needed."""
+        return not self.units and not self.holds and not self.due
 
 
 class Pool:
@@ -37,63 +65,97 @@ class Pool:
     Args:
         stage: Name of the stage.
         engine: Starts the replicas.
-        packed: The code, as `Engine.pack` returned it.
+        pack: Returns the code, as `Engine.pack` does; called before the first replica.
         needs: What one replica needs.
         tell: Takes what happens to replicas, from any thread.
+        anonymous: Whether they run no user code.
     """
 
-    def __init__(self, stage: str, engine: Engine, packed: Any, needs: Resources, tell: Tell) -> None:
+    def __init__(
+        self,
+        stage: str,
+        engine: Engine,
+        pack: Callable[[], Any],
+        needs: Resources,
+        tell: Tell,
+        *,
+        anonymous: bool = False,
+    ) -> None:
         self.stage = stage
         self.members: dict[int, Member] = {}
         self._engine = engine
-        self._packed = packed
+        self._pack = pack
+        self._packed: Any = None
         self._needs = needs
         self._tell = tell
+        self._anonymous = anonymous
         self._next = 0
 
     @property
     def ready(self) -> list[Member]:
         """The replicas that can take work."""
-        return [member for member in self.members.values() if member.ready]
+        return [member for member in self.members.values() if member.ready and not member.leaving]
+
+    @property
+    def size(self) -> int:
+        """Replicas that are there or coming, without those that leave."""
+        return sum(not member.leaving for member in self.members.values())
 
     @property
     def in_flight(self) -> int:
-        """Units of work in all replicas."""
+        """Calls with work in all replicas."""
         return sum(len(member.units) for member in self.members.values())
+
+    def pack(self) -> None:
+        """Make the user's code ready to travel, once.
+
+        Raises:
+            NotPicklable: It cannot travel.
+        """
+        if self._packed is None:
+            self._packed = self._pack()
 
     def grow(self, size: int) -> None:
         """Start replicas until there are so many."""
-        while len(self.members) < size:
+        while self.size < size:
+            self.pack()
             index, self._next = self._next, self._next + 1
-            handle = self._engine.spawn(f"{self.stage}[{index}]", self._packed, self._needs)
+            name = f"{self.stage}[{index}]"
+            handle = self._engine.spawn(name, self._packed, self._needs, anonymous=self._anonymous)
             self.members[index] = Member(index, handle)
-            self._call(index, "setup", "replica_ready")
+            self.call(index, "setup", "replica_ready")
+
+    def shrink(self, size: int) -> None:
+        """Let replicas leave until there are so many: first those that are not ready, then the idle ones."""
+        staying = [member for member in self.members.values() if not member.leaving]
+        staying.sort(key=lambda member: (member.ready, len(member.holds), len(member.units), -member.index))
+        for member in staying[: max(len(staying) - size, 0)]:
+            member.leaving = time.monotonic()
 
     def slots(self) -> list[Slot]:
         """Return the replicas that can take work, with what they have."""
         return [Slot(member.index, len(member.units)) for member in self.ready]
 
-    def send(self, index: int, unit: int, order: Any) -> None:
-        """Give a unit of work to a replica."""
-        self.members[index].units.append(unit)
-        self._call(index, "run_unit", "unit_done", order, extra=(unit,))
-
     def ask_counts(self) -> None:
         """Ask busy replicas how far they are; at most one question is under way at a time."""
-        for member in self.ready:
-            if member.units and not member.asked:
+        for member in self.members.values():
+            if member.ready and (member.units or member.holds) and not member.asked:
                 member.asked = True
-                self._call(member.index, "counts", "counts")
+                self.call(member.index, "counts", "counts")
 
-    def remove(self, index: int) -> list[int]:
-        """Forget a replica that is lost; returns the units it had, the one it was at first."""
+    def remove(self, index: int) -> Member:
+        """Forget a replica that is lost or takes too long, and end it; returns it."""
         member = self.members.pop(index)
         member.handle.kill()
-        return member.units
+        return member
 
-    def teardown(self) -> list[Future[Any]]:
+    def release(self, index: int) -> None:
+        """Forget a replica after its `teardown`."""
+        self.members.pop(index).handle.release()
+
+    def teardown(self) -> dict[int, Future[Any]]:
         """Ask all replicas to end; returns their answers."""
-        return [member.handle.call("teardown") for member in self.ready]
+        return {one.index: one.handle.call("teardown") for one in self.members.values() if one.ready}
 
     def kill(self) -> None:
         """End all replicas now."""
@@ -101,6 +163,12 @@ class Pool:
             member.handle.kill()
         self.members.clear()
 
-    def _call(self, index: int, method: str, kind: str, *args: Any, extra: tuple[Any, ...] = ()) -> None:
+    def call(self, index: int, method: str, kind: str, *args: Any) -> None:
+        """Call a method of a replica; what it returns is told as `(kind, stage, index, future)`."""
         future = self.members[index].handle.call(method, *args)
-        future.add_done_callback(lambda done: self._tell(kind, self.stage, index, *extra, done))
+        future.add_done_callback(lambda done: self._tell(kind, self.stage, index, done))
+
+    def produce(self, index: int, method: str, kind: str, *args: Any, count: int, about: Any = None) -> None:
+        """Call a method that returns payloads; told as `(kind, stage, index, about, future, references)`."""
+        future, references = self.members[index].handle.produce(method, *args, count=count)
+        future.add_done_callback(lambda done: self._tell(kind, self.stage, index, about, done, references))

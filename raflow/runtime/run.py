@@ -58,6 +58,10 @@ class Run:
         """
         self._driver.tell("drain", timeout_s)
 
+    def hold(self, held: bool = True) -> None:
+        """Start nothing new until `hold(False)`, e.g. while results are taken slower than they come."""
+        self._driver.tell("hold", held)
+
     def stop(self) -> None:
         """End now; what is not committed stays invisible, and `resume` does it again."""
         self._driver.tell("stop")

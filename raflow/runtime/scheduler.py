@@ -34,33 +34,3 @@ def assign(waiting: int, slots: Sequence[Slot]) -> list[int]:
         chosen.append(replica)
         waiting -= 1
     return chosen
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What one stage could use."""
-
-    fits: int
-    """Replicas that the whole engine could hold."""
-    asked: int | None
-    """`num_replicas`, if given."""
-    units: int
-    """Units of work left."""
-
-
-def allocate(demands: Sequence[Demand]) -> list[int]:
-    """Return the replicas of each stage, so that together they fit.
-
-    Each stage in turn gets one more share until the engine is full; a stage whose `num_replicas` is
-    given gets just these. Every share of a stage costs 1 / `fits` of the engine.
-    """
-    wanted = [min(one.asked or one.fits, max(one.units, 1)) if one.units else 0 for one in demands]
-    given = [0] * len(demands)
-    free = 1.0 + 1e-9
-    for target in range(1, max(wanted, default=0) + 1):
-        for index, demand in enumerate(demands):
-            cost = 1.0 / max(demand.fits, 1)
-            if given[index] < min(target, wanted[index]) and (cost <= free or demand.asked):
-                given[index] += 1
-                free -= cost
-    return given

@@ -1,217 +1,206 @@
-"""One stage of a run as the driver sees it: its units of work, and what was agreed on."""
+"""One stage of a run as the driver sees it: its pool, and the blocks that wait for it."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import deque
-from dataclasses import replace
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import pyarrow as pa
-
-from raflow.errors import ReplicaLost, RunFailed
 from raflow.metrics import Counts, StageStats, Status
 from raflow.plan import Stage
-from raflow.runtime.delivery import Delivering, Delivery, discard
-from raflow.runtime.ledger import StageRecord, UnitRecord
-from raflow.runtime.pool import Pool
-from raflow.runtime.scheduler import assign
-from raflow.runtime.work import Order, Outcome, pack_schema, pack_text, unpack_schema, unpack_text
-from raflow.schema import merge
-from raflow.sources import Split
+from raflow.runtime.entry import EntryRun
+from raflow.runtime.passage import Passage
+from raflow.runtime.pool import Member, Pool
+from raflow.runtime.scheduler import IN_FLIGHT
+from raflow.runtime.work import Block, Job
 
-SETUP = -1
-"""Stands for a unit where a replica was lost before it had one."""
-_MAX_LOSSES = 3
+_TARGET_S = 0.05
+"""Work of one call: long enough to pay for the hop, short enough to share it out."""
+_MAX_ROWS = 1 << 20
 
-log = logging.getLogger("raflow")
+
+@dataclass(eq=False)
+class Piece:
+    """A part of a block in line before a stage."""
+
+    passage: Passage
+    block: Block
+    reference: Any
+    start: int
+    rows: int
+
+    @property
+    def size(self) -> float:
+        """Its share of the block's bytes."""
+        return self.block.size * self.rows / max(self.block.rows, 1)
+
+
+@dataclass(eq=False)
+class Feed:
+    """Pieces of one unit and channel that go to a replica in one call."""
+
+    passage: Passage
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def size(self) -> float:
+        """Bytes."""
+        return sum(piece.size for piece in self.pieces)
 
 
 class StageRun:
-    """The units of work of one stage; used by the driver's thread only.
+    """The work of one stage; used by the driver's thread only.
 
     Args:
         stage: What the plan says.
-        splits: The whole input.
-        columns: Names and types that the source delivers.
-        started: What each sink's `start` returned.
-        record: What an earlier process of this run has done.
-        limit: Dry run: the stage is done after so many records.
+        job: What its replicas need.
+        pool: Of its replicas.
+        entries: Those whose units begin here or pass through.
     """
 
-    def __init__(
-        self,
-        stage: Stage,
-        splits: list[Split],
-        columns: pa.Schema,
-        started: list[object],
-        record: StageRecord,
-        limit: int | None = None,
-    ) -> None:
+    def __init__(self, stage: Stage, job: Job, pool: Pool, entries: Iterable[EntryRun]) -> None:
         self.stage = stage
-        self.splits = splits
-        self.columns = columns
-        self.started = started
-        self.limit = limit
-        self.agreed = unpack_text(record.agreed) or stage.returned
-        self.units = record.units
-        self.delivering: Delivering
-        self.done = {unit for unit, known in record.units.items() if known.committed}
-        self.waiting = deque(unit for unit in range(len(splits)) if unit not in self.done)
-        self.total = sum((self.units[unit].counts for unit in self.done), Counts())
-        self.committing: set[int] = set()
-        self.losses: dict[int, int] = {}
+        self.job = job
+        self.through = list(entries)
+        """Entries whose units pass through; also those that begin here."""
+        self.entries = [entry for entry in self.through if entry.name in stage.by_name]
+        """Entries whose units begin here."""
+        self.pool = pool
+        self.line: deque[Piece] = deque()
+        self.bytes = 0.0
+        """Of blocks in line and of those that are being processed."""
+        self.total = Counts()
+        self.failed: Counter[str] = Counter()
+        for entry in self.through:
+            for unit in entry.done:
+                self.add(entry.units[unit].counts.get(stage.name), entry.units[unit].failed)
+        self._whole = max((op.options.batch_rows or 1 for op in stage.ops if op.shape), default=1)
+        self.target = 0
+        """Records of one call."""
+        self.aim()
+        self.losses: Counter[Any] = Counter()
         self.status = Status.PENDING
-        self.pool: Pool | None = None
         self.began = self.ended = 0.0
         self.most_replicas = self.replicas_lost = 0
 
     @property
     def is_done(self) -> bool:
-        """Whether every unit is committed; in a dry run, whether enough are."""
-        return len(self.done) == len(self.splits) or (self.is_idle and self._has_enough)
+        """Whether nothing will come to it any more."""
+        return all(entry.is_done for entry in self.through)
 
     @property
     def work(self) -> int:
-        """Units that may be given out now; in a dry run they go one by one, in order."""
-        if self.limit is not None and (self._has_enough or not self.is_idle):
-            return 0
-        return len(self.waiting)
+        """Units and blocks that wait for a replica."""
+        return sum(entry.work for entry in self.entries) + len(self.line)
 
-    @property
-    def _has_enough(self) -> bool:
-        return self.limit is not None and self.counts().rows_in >= self.limit
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing of it is under way."""
-        return not self.committing and not (self.pool and self.pool.in_flight)
+    def add(self, counts: Counts | None, failed: Mapping[str, int], sign: int = 1) -> None:
+        """Add what a unit that is done has counted here; with -1 as the sign, take it back."""
+        counts = counts or Counts()
+        self.total = self.total + counts if sign > 0 else self.total - counts
+        self.failed.update({op: sign * count for op, count in failed.items() if op in self.stage.by_name})
 
     def ready(self) -> None:
         """Take note that a replica can work."""
         self.status = Status.RUNNING
         self.began = self.began or time.monotonic()
 
-    def next(self) -> tuple[int, int] | None:
-        """Take a unit from the line and say which replica gets it; None if there is nothing to give out now.
+    def put(self, piece: Piece) -> None:
+        """Take a block into the line."""
+        piece.passage.at[self.stage.name].came[piece.block.channel] += 1
+        if piece.rows:
+            piece.passage.at[self.stage.name].waiting += 1
+            self.line.append(piece)
+            self.bytes += piece.size
 
-        A unit that has cost a replica goes alone, so that it can be told from its neighbour.
+    def forget(self, passage: Passage) -> None:
+        """Drop what waits of an attempt that was given up."""
+        self.bytes -= sum(piece.size for piece in self.line if piece.passage is passage)
+        self.line = deque(piece for piece in self.line if piece.passage is not passage)
+
+    def next_feed(self) -> tuple[Member, Feed] | None:
+        """Take pieces from the line and say which replica gets them; None if nothing can be given out now."""
+        for index, piece in enumerate(self.line):
+            member = self._member_for(piece.passage) if self._is_next(piece) else None
+            if member is not None:
+                return member, self._taken(index)
+            if index > len(self.pool.members):
+                break
+        return None
+
+    def _is_next(self, piece: Piece) -> bool:
+        at = piece.passage.at[self.stage.name]
+        return not self.stage.options.preserve_order or piece.block.number == at.sent[piece.block.channel] + 1
+
+    def _member_for(self, passage: Passage) -> Member | None:
+        """Return the replica for a unit's next piece.
+
+        A unit stays with as few replicas as keep all busy, because each writes a file of its own for it.
         """
-        if self.pool is None:
-            return None
-        members = self.pool.members
-        free = [
-            slot for slot in self.pool.slots() if not any(unit in self.losses for unit in members[slot.replica].units)
-        ]
-        chosen = assign(self.work, free)[:1]
-        if not chosen or (self.waiting[0] in self.losses and members[chosen[0]].units):
-            return None
-        return chosen[0], self.waiting.popleft()
+        at = passage.at[self.stage.name]
+        free = [member for member in self.pool.ready if len(member.units) < IN_FLIGHT]
+        if self.stage.options.preserve_order and at.replicas:
+            free = [member for member in free if member.index in at.replicas and not at.flying]
+        known = [member for member in free if member.index in at.replicas]
+        idle = [member for member in free if not member.units]
+        for group in (idle and [one for one in known if not one.units], idle, known, free):
+            if group:
+                return min(group, key=lambda member: (len(member.units), member.index))
+        return None
 
-    def order(self, unit: int) -> Order:
-        """Return the order for the next attempt at a unit."""
-        known = self.units.get(unit)
-        attempt = (known.attempt if known else 0) + 1
-        self.units[unit] = replace(known, attempt=attempt) if known else UnitRecord(attempt)
-        columns = pack_schema(self.columns) or b""
-        return Order(f"{self.stage.name}.{unit:05d}", attempt, self.splits[unit], columns, pack_schema(self.agreed))
+    def _taken(self, index: int) -> Feed:
+        """Take the piece at an index, and what is behind it while it is little work; large ones are cut."""
+        first = self.line[index]
+        feed, rows, target = Feed(first.passage), 0, self.target
+        while index < len(self.line) and rows < target:
+            piece = self.line[index]
+            if piece.passage is not first.passage or piece.block.channel != first.block.channel:
+                break
+            if feed.pieces and (rows + piece.rows > target or not self._is_next(piece)):
+                break
+            del self.line[index]
+            if piece.rows > 2 * target:
+                rest = Piece(piece.passage, piece.block, piece.reference, piece.start + target, piece.rows - target)
+                self.line.insert(index, rest)
+                piece = Piece(piece.passage, piece.block, piece.reference, piece.start, target)
+                first.passage.at[self.stage.name].waiting += 1
+            else:
+                first.passage.at[self.stage.name].sent[piece.block.channel] = piece.block.number
+            feed.pieces.append(piece)
+            rows += piece.rows
+        at = first.passage.at[self.stage.name]
+        at.waiting -= len(feed.pieces)
+        return feed
 
-    def take(self, unit: int, outcome: Outcome) -> None:
-        """Deliver what a unit has staged, or have it done again because the schema has widened.
-
-        Raises:
-            SchemaError: Its schema does not fit the agreed one; names the field.
-        """
-        schema = unpack_schema(outcome.widened or outcome.schema)
-        if outcome.widened and outcome.widened_input:
-            # Units that are done saw values that fit the narrower input.
-            self.columns = merge([self.columns, schema])
-            self._note("columns", pack_text(self.columns))
-        else:
-            self._agree(schema)
-        if outcome.widened or not (schema is None or schema.equals(self.agreed)):
-            discard(self.stage, outcome.parts)
-            self.waiting.appendleft(unit)
-            return
-        replaces = self.units[unit].parts
-        record = UnitRecord(outcome.attempt, outcome.parts, pack_text(schema), outcome.counts)
-        self.units[unit] = record
-        self.committing.add(unit)
-        self.delivering.deliver(Delivery(self.stage, unit, record, replaces))
-
-    def committed(self, unit: int) -> None:
-        """Mark a unit as published; one that was written before the schema widened is done again."""
-        self.committing.discard(unit)
-        self.done.add(unit)
-        self.total += self.units[unit].counts
-        if not self._fits(unit):
-            self._repeat(unit)
-
-    def lose(self, index: int, error: ReplicaLost) -> None:
-        """Replace a lost replica; its units go back to the front of the line.
-
-        Raises:
-            RunFailed: The same unit, or set-up, has cost several replicas.
-        """
-        pool, name = self.pool, self.stage.name
-        if pool is None or index not in pool.members:
-            return
-        size = len(pool.members)
-        self.replicas_lost += 1
-        units = pool.remove(index)
-        self.waiting.extendleft(reversed(units))
-        for unit in units or [SETUP]:
-            self.losses[unit] = self.losses.get(unit, 0) + 1
-        suspect = units[0] if units else SETUP
-        if len(units) <= 1 and self.losses[suspect] >= _MAX_LOSSES:
-            what = "set-up" if suspect == SETUP else self.splits[suspect].name
-            msg = f"{self.losses[suspect]} replicas of {name!r} died in {what}; the last: {error}"
-            raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
-        log.warning("%s; a new one does its work again", error)
-        pool.grow(size)
-
-    def _agree(self, schema: pa.Schema | None) -> None:
-        """Take an output schema into the agreed one; committed units that are narrower are done again."""
-        if schema is None:
-            return
-        agreed = schema if self.agreed is None else merge([self.agreed, schema])
-        if self.agreed is not None and agreed.equals(self.agreed):
-            return
-        self.agreed = agreed
-        self._note("agreed", pack_text(agreed))
-        for unit in sorted(self.done):
-            if not self._fits(unit):
-                self._repeat(unit)
-
-    def _fits(self, unit: int) -> bool:
-        schema = unpack_text(self.units[unit].schema)
-        return schema is None or bool(schema.equals(self.agreed))
-
-    def _repeat(self, unit: int) -> None:
-        self.delivering.note({"event": "repeat", "stage": self.stage.name, "unit": unit})
-        self.total -= self.units[unit].counts
-        self.done.discard(unit)
-        self.waiting.append(unit)
-
-    def _note(self, event: str, value: str | None) -> None:
-        self.delivering.note({"event": event, "stage": self.stage.name, "value": value})
+    def aim(self) -> None:
+        """Set the records of one call: about 50 ms of work, as far as it is known; whole batches if asked."""
+        counts = self.counts()
+        per_row = counts.busy_s / counts.rows_in if counts.rows_in and counts.busy_s else None
+        rows = _MAX_ROWS if per_row is None else int(min(_TARGET_S / per_row, _MAX_ROWS))
+        known = per_row is not None or self._whole == 1
+        self.target = max(rows // self._whole, 1) * self._whole if known else self._whole
 
     def counts(self) -> Counts:
-        """Return the sums over committed units and those in flight."""
-        members = self.pool.members.values() if self.pool else ()
-        return sum((member.counts for member in members), self.total)
+        """Return the sums over units that are done and those in flight."""
+        return sum((member.counts for member in self.pool.members.values()), self.total)
 
     def stats(self) -> StageStats:
         """Return what has been done so far."""
-        replicas = len(self.pool.ready) if self.pool else self.most_replicas
+        replicas = len(self.pool.ready)
         self.most_replicas = max(self.most_replicas, replicas)
         return StageStats(
             name=self.stage.name,
             status=self.status,
             counts=self.counts(),
-            replicas=replicas,
-            units_done=len(self.done),
-            units_total=len(self.splits),
+            replicas=replicas if not self.ended else self.most_replicas,
+            units_done=sum(len(entry.done) for entry in self.through),
+            units_total=sum(entry.total for entry in self.through),
             replicas_lost=self.replicas_lost,
             elapsed_s=(self.ended or time.monotonic()) - self.began if self.began else 0.0,
         )
+
+
+def parts(pieces: Sequence[Piece]) -> list[tuple[int, int]]:
+    """Return per piece the first row and the number of rows of its block."""
+    return [(piece.start, piece.rows) for piece in pieces]

@@ -19,8 +19,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,10 @@ import pyarrow.dataset
 
 ROOT = Path(__file__).parents[2]
 ROWS, ROUNDS, TRIES = 20_000_000, 3, 9
-TIMEOUT_S = 1800
+TIMEOUT_S, PATIENCE_S = 1800, 10
+FLOWS = ("groupby", "tpch", "hops", "robber", "wordcount", "images", "memory")
 PEERS = "tests.benchmarks.peers"
+PACKAGES = ("raflow", "ray", "pyarrow", "daft", "polars", "dotflow")
 CONTENDERS: dict[str, dict[str, list[str]]] = {
     "etl": {
         "raflow": ["tests.benchmarks.ours"],
@@ -81,7 +83,8 @@ def main() -> None:
         _python("-m", "tests.benchmarks.generate", str(data), str(options.rows))
         rows = [row for workload in CONTENDERS for row in _lines(workload, data, options.rounds)]
         rows += _small(data)
-    rows += [tuple(row) for row in json.loads(_python("-m", "tests.benchmarks.steps").splitlines()[-1])]
+    for module in (["tests.benchmarks.steps"], *(["tests.benchmarks.flows", name, "--json"] for name in FLOWS)):
+        rows += [tuple(row) for row in json.loads(_python("-m", *module).splitlines()[-1])]
     if _code() != code:
         msg = "raflow's code changed while it was measured: the figures are not of one version; run again"
         raise Invalid(msg)
@@ -102,25 +105,42 @@ def _folder(kept: Path | None, rows: int) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _python(*arguments: str) -> str:
-    """Run Python in a process group of its own, which is ended if it takes too long; returns what it printed."""
+def _python(*arguments: str, **variables: str) -> str:
+    """Run Python in a process group of its own, which is ended if it takes too long; returns what it printed.
+
+    Variables are added to its environment.
+    """
     command = [sys.executable, *arguments]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
-            command, env=ENVIRONMENT, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+            command,
+            env={**ENVIRONMENT, **variables},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
         ) as process,
     ):
         try:
             printed, _ = process.communicate(timeout=TIMEOUT_S)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _end(process)
             raise
         if process.returncode:
             errors.seek(0)
             msg = f"{' '.join(arguments)} ended with {process.returncode}:\n{errors.read().decode()[-4000:]}"
             raise RuntimeError(msg)
     return printed.decode()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its group; it may end its own contenders first."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(PATIENCE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 # -- contenders ---------------------------------------------------------------------------------------
@@ -263,12 +283,17 @@ def _import_s(statement: str) -> float:
 
 
 def _print(rows: list[tuple[str, ...]], options: argparse.Namespace) -> None:
-    head = ("work", "raflow", "peer", "raflow is", "target")
-    print(f"\n{_machine()}\n{_versions()}")
+    print(f"\n{_machine()}\n{_versions(PACKAGES)}")
     print(f"{options.rows:,} trips, median of {options.rounds} ({TRIES} for the last two), 2 CPUs each")
     if options.rows < ROWS:
         print(f"Not the size that the targets are for ({ROWS:,}): fixed costs weigh more here")
+    show(rows)
+
+
+def show(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print the rows as a table."""
     print()
+    head = ("work", "raflow", "peer", "raflow is", "target")
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, tuple("-" * width for width in widths), *rows]:
         print("| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |")
@@ -281,8 +306,7 @@ def _machine() -> str:
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, load {os.getloadavg()[0]:.1f} at the end"
 
 
-def _versions() -> str:
-    packages = ("raflow", "ray", "pyarrow", "daft", "polars", "dotflow")
+def _versions(packages: Sequence[str]) -> str:
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -28,6 +30,95 @@ app = Flow("failing")
 @app.consumer(source=MemorySource([{"n": 1}]), num_cpus=0)
 def fail(record: dict) -> None:
     raise ValueError(f"no such luck in {here()['code']}")
+"""
+SOLVER = """
+import os
+import time
+
+
+def solve(given, **options):
+    print("solving")
+    return {"length": len(given["text"]), "options": options, "pid": os.getpid()}
+
+
+def crash(given):
+    raise ValueError(f"cannot solve {given}")
+
+
+def stay(given):
+    with open(given, "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(100)
+"""
+APPS = """
+import json
+import os
+import sys
+import threading
+from raflow import AppRunConfig, Configuration, FlowSpec, app, needs, step
+from raflow.workflows.spec import PollingOptions, RayJobs
+
+CODE, MARK = sys.argv[1:]
+COMMAND = [sys.executable, "-c", "import sys; print('half way', file=sys.stderr); print(sys.stdin.read())"]
+LOCAL = Configuration(engine="local")
+
+
+class Solves(FlowSpec):
+    @step(num_cpus=0)
+    def text(data):
+        return AppRunConfig({"text": data}, {"limit": 2})
+
+    @app(
+        "solver.py:solve",
+        options={"limit": 1, "fast": True},
+        full_result=True,
+        run_configuration={"entrypoint_num_cpus": 0.1},
+    )
+    @needs([text])
+    @step
+    def function(): ...
+
+
+class Command(FlowSpec):
+    @app(COMMAND, emit_live_logs=True)
+    @step
+    def command(): ...
+
+
+class Crashes(FlowSpec):
+    @app("solver.py:crash")
+    @step
+    def crash(): ...
+
+
+class Stays(FlowSpec):
+    @app("solver.py:stay", polling_options=PollingOptions(stop=lambda: os.path.exists(MARK)))
+    @step
+    def stay(): ...
+
+
+def run(flow):
+    try:
+        flow.run()
+    except Exception as error:
+        told[flow.name] = str(error)
+
+
+if __name__ == "__main__":
+    client, told = RayJobs(working_dir=CODE), {}
+    solves = Solves("solves", "x" * 300_000, client=client)
+    command = Command("command", {"a": [1, None]}, LOCAL, client)
+    flows = [solves, command, Crashes("crashes", 1, LOCAL, client), Stays("stays", MARK, LOCAL, client)]
+    threads = [threading.Thread(target=run, args=(flow,)) for flow in flows]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    solved = solves.get_result(solves.function)
+    print(json.dumps({
+        "function": solved.output, "logs": solved.logs,
+        "command": command.get_result(command.command), "errors": told, "pid": os.getpid(),
+    }))
 """
 STEPS = """
 import json
@@ -63,7 +154,7 @@ def seen(output: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def jobs(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.Popen[str]]:
-    """Three jobs, submitted at the same time with a folder that only they know."""
+    """Three jobs, submitted at the same time with a folder that only they know, and a program that submits more."""
     code = tmp_path_factory.mktemp("code")
     for name in ("spread.py", "places.py"):
         shutil.copy(CLUSTER / name, code)
@@ -75,7 +166,11 @@ def jobs(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "failing": ["run", "failing.py"],
         "steps": ["start", "--workflow", "steps:make", "--mode", "parallel"],
     }
-    return {name: start(*submit, *line, env=cluster.env) for name, line in lines.items()}
+    (code / "solver.py").write_text(SOLVER)
+    program = tmp_path_factory.mktemp("apps") / "apps.py"
+    program.write_text(APPS)
+    apps = start(sys.executable, str(program), str(code), str(program.parent / "pid"), env=cluster.env)
+    return {name: start(*submit, *line, env=cluster.env) for name, line in lines.items()} | {"apps": apps}
 
 
 def test_a_flow_runs_as_a_job_on_both_nodes_and_its_code_travels(
@@ -108,6 +203,26 @@ def test_steps_of_a_job_run_in_its_cluster_and_their_code_travels(
     assert result["process"] != result["driver"]
     assert "runtime_resources" in result["code"]
     assert "Completed (1 Completed)" in printed
+
+
+def test_apps_of_a_flow_run_as_jobs_of_the_cluster(jobs: dict[str, subprocess.Popen[str]]) -> None:
+    printed = finish(jobs["apps"])
+    told = json.loads(next(line for line in printed.splitlines() if line.startswith('{"function"')))
+    assert told["function"]["length"] == 300_000
+    assert told["function"]["options"] == {"limit": "2", "fast": "True"}
+    assert told["function"]["pid"] != told["pid"]
+    assert "solving\n" in told["logs"]
+    assert told["command"] == {"a": [1, None]}
+    assert "[command_0] half way" in printed
+    assert "failed: ValueError: cannot solve 1" in told["errors"]["crashes"]
+    assert "given up, as stop of its polling options said" in told["errors"]["stays"]
+
+
+def test_the_job_of_an_app_that_was_given_up_ends(jobs: dict[str, subprocess.Popen[str]]) -> None:
+    jobs["apps"].wait(150)
+    pid = int((Path(str(jobs["apps"].args[1])).parent / "pid").read_text())  # type: ignore[index]
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=60)
+    assert not psutil.pid_exists(pid)
 
 
 def test_a_local_folder_is_refused_unless_all_nodes_share_it(cluster: Cluster, tmp_path: Path) -> None:

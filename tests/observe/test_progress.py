@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import datetime
 
 import nbformat
@@ -8,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from rich.console import Console
 
-from raflow.metrics import Counts, RunStats, StageStats, Status
+from raflow.metrics import Counts, Resized, RunStats, StageStats, Status
 from raflow.observe.progress import (
     Quiet,
     Rates,
@@ -128,6 +129,13 @@ def test_a_live_table_fits_its_screen_and_cuts_no_number(width: int, rows: int) 
             assert cells[row] in line
 
 
+def test_the_footer_tells_why_a_pool_was_resized_a_moment_ago() -> None:
+    resized = (Resized(0.1, "slow", 0, 6, "an even share"), Resized(1.0, "slow", 6, 10, "240 batches wait"))
+    stats = replace(run(stage()), elapsed_s=5.0, resized=resized)
+    assert footer(stats, rates((0.0, stats))).endswith("\nslow 6 → 10 replicas: 240 batches wait")
+    assert "slow" not in footer(replace(stats, elapsed_s=60.0), rates((0.0, stats)))
+
+
 def test_the_footer_tells_how_long_it_takes() -> None:
     first, now = run(stage()), run(stage(done=10), elapsed_s=65.4)
     assert footer(run(stage(), status=Status.PENDING), rates((0.0, first))) == "app is starting"
@@ -170,7 +178,7 @@ def test_quiet_shows_nothing() -> None:
 
 
 NOTEBOOK = """
-from raflow.metrics import Counts, RunStats, StageStats, Status
+from raflow.metrics import Counts, Resized, RunStats, StageStats, Status
 from raflow.observe.progress import progress_for
 from raflow.observe.summary import show, summary
 from rich.console import Console

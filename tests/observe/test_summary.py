@@ -19,7 +19,7 @@ def stage(name: str, done: int = 40, **more: int) -> StageStats:
 
 
 def run(*stages: StageStats, status: Status = Status.SUCCEEDED) -> RunStats:
-    return RunStats("20250101-3fa2", "app", "ray", status, 10.0, 2.1, stages, (PATH,), ("one [bold]note[/bold]",))
+    return RunStats("20250101-3fa2", "app", "ray", status, 10.0, 2.1, stages, (PATH,), notes=("one [bold]note[/bold]",))
 
 
 def printed(renderable: object, width: int, *, terminal: bool) -> str:

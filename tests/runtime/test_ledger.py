@@ -12,7 +12,9 @@ from raflow.sinks import Part
 from raflow.sources import Input, Split
 
 SPLITS = [Split("a.csv", [0, 10], 10, 100, (Input("a.csv", 100, "etag"),)), Split("b.csv", {"x": None})]
-RECORD = UnitRecord(2, ((Part("out/a", 10, 99, {"id": 1}),), ()), "c2NoZW1h", Counts(rows_in=10, rows_out=9))
+RECORD = UnitRecord(
+    2, ((Part("out/a", 10, 99, {"id": 1}),), ()), {"p": "c2NoZW1h"}, {"p": Counts(rows_in=10, rows_out=9)}
+)
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -28,9 +30,9 @@ def died(ledger: Ledger) -> None:
 
 def test_what_was_recorded_is_replayed(root: str) -> None:
     ledger = Ledger.create(root, "flow")
-    ledger.record([splits_event("p", SPLITS), {"event": "agreed", "stage": "p", "value": "x"}])
+    ledger.record([splits_event("p", SPLITS), {"event": "agreed", "op": "p", "value": "x"}])
     ledger.record([prepared_event("p", 0, RECORD), prepared_event("p", 1, RECORD)])
-    ledger.record([{"event": "committed", "stage": "p", "unit": 0}])
+    ledger.record([{"event": "committed", "op": "p", "unit": 0}])
     stage = Ledger(root, ledger.run_id).replay()["p"]
     assert stage.splits == SPLITS
     assert stage.agreed == "x"
@@ -40,8 +42,8 @@ def test_what_was_recorded_is_replayed(root: str) -> None:
 
 def test_a_unit_that_is_to_be_repeated_is_not_committed(root: str) -> None:
     ledger = Ledger.create(root, "flow")
-    done = [prepared_event("p", 0, RECORD), {"event": "committed", "stage": "p", "unit": 0}]
-    ledger.record([*done, {"event": "repeat", "stage": "p", "unit": 0}])
+    done = [prepared_event("p", 0, RECORD), {"event": "committed", "op": "p", "unit": 0}]
+    ledger.record([*done, {"event": "repeat", "op": "p", "unit": 0}])
     assert not ledger.replay()["p"].units[0].committed
 
 
@@ -52,7 +54,7 @@ def test_a_continued_ledger_appends(root: str) -> None:
     again = Ledger.reopen(root, "last", "flow")
     again.replay()
     again.record([prepared_event("p", 0, RECORD)])
-    assert len(Ledger(root, ledger.run_id).replay()["p"].splits) == 2
+    assert Ledger(root, ledger.run_id).replay()["p"].splits == SPLITS
     assert 0 in Ledger(root, ledger.run_id).replay()["p"].units
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raflow.runtime.scheduler import IN_FLIGHT, Demand, Slot, allocate, assign
+from raflow.runtime.scheduler import IN_FLIGHT, Slot, assign
 
 
 @pytest.mark.parametrize(
@@ -30,20 +30,3 @@ def test_no_replica_gets_more_than_two_units_and_none_idles_beside_waiting_work(
     after = [load + chosen.count(index) for index, load in enumerate(loads)]
     assert all(load <= IN_FLIGHT for load in after)
     assert len(chosen) == waiting or all(load > 0 for load in after)
-
-
-@pytest.mark.parametrize(
-    ("demands", "expected"),
-    [
-        ([Demand(4, None, 100)], [4]),
-        ([Demand(4, None, 2)], [2]),
-        ([Demand(4, 3, 100)], [3]),
-        ([Demand(2, 5, 100)], [5]),
-        ([Demand(4, None, 100), Demand(4, None, 100)], [2, 2]),
-        ([Demand(4, None, 100), Demand(4, None, 1)], [3, 1]),
-        ([Demand(1, None, 9), Demand(1, None, 9)], [1, 0]),
-        ([Demand(4, None, 0)], [0]),
-    ],
-)
-def test_stages_share_the_engine(demands: list[Demand], expected: list[int]) -> None:
-    assert allocate(demands) == expected

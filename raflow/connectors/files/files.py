@@ -190,10 +190,17 @@ def _sized(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """Return the schema without metadata, dictionary columns as plain values."""
-    types = {field.name: field.type for field in schema}
-    decoded = {n: t.value_type if pa.types.is_dictionary(t) else t for n, t in types.items()}
-    return pa.schema([(field.name, decoded[field.name]) for field in schema])
+    """Return the schema without metadata, dictionary columns as plain values, views as what they view.
+
+    Arrow has few kernels for views: they can be neither filtered nor grouped.
+    """
+    return pa.schema([(field.name, _plain_type(field.type)) for field in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)
 
 
 def merged(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:

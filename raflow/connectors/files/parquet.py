@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raflow.connectors.files.files import Files, Path, merged, plain, rows_only
 from raflow.connectors.files.formats import ParquetFormat
-from raflow.connectors.files.listing import THREADS, DataFile
+from raflow.connectors.files.listing import THREADS, DataFile, list_files, partition_values
 from raflow.connectors.files.locations import Location, foreign_errors
-from raflow.connectors.files.splitting import Piece
+from raflow.connectors.files.pruning import matching
+from raflow.connectors.files.splitting import Piece, pack
 from raflow.errors import SourceError
-from raflow.sources import Input, Reject
+from raflow.sources import Input, Reject, Split
 
 _WHOLE_BYTES = 64 << 20
 """Decoded size up to which a row group is read at once, which is faster than in batches."""
@@ -70,6 +72,16 @@ class ParquetFiles(Files):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_footers": {}}
 
+    def splits_where(self, condition: pc.Expression, columns: pa.Schema) -> list[Split]:
+        """Return the pieces without the row groups that, by their statistics, hold no such record."""
+        files = list_files(self._locations)
+        footers = self._read_footers(files)
+        pieces: list[Piece] = []
+        for file, footer in zip(files, footers, strict=True):
+            groups = matching(footer, condition, columns, partition_values(file.path))
+            pieces += _row_groups(file, footer, groups)
+        return pack(pieces, self._unit)
+
     def _file_schema(self, files: Sequence[DataFile]) -> pa.Schema:
         footers = self._read_footers(files)
         shown = [file.shown for file in files]
@@ -94,10 +106,12 @@ class ParquetFiles(Files):
         self, location: Location, path: str, start: int, stop: int | None, columns: pa.Schema, reject: Reject
     ) -> Iterator[pa.RecordBatch]:
         del reject
+        if start == stop:  # all of it was left out
+            return
         with _open(location, path) as parquet:
             wanted = [name for name in columns.names if name in parquet.schema_arrow.names]
             groups = range(start, parquet.num_row_groups if stop is None else stop)
-            if wanted:
+            if wanted and groups:
                 yield from _read_groups(parquet, groups, wanted)
             else:
                 yield from (rows_only(parquet.metadata.row_group(group).num_rows) for group in groups)
@@ -121,14 +135,15 @@ def _stored_bytes(group: pq.RowGroupMetaData) -> int:
     return sum(group.column(n).total_compressed_size for n in range(group.num_columns))
 
 
-def _row_groups(file: DataFile, footer: pq.FileMetaData) -> Iterator[Piece]:
-    if not footer.num_row_groups:
-        # It has no records, but resume must know that it was there.
+def _row_groups(file: DataFile, footer: pq.FileMetaData, wanted: Collection[int] | None = None) -> Iterator[Piece]:
+    if not (footer.num_row_groups if wanted is None else wanted):
+        # None of its records is read, but resume must know that it was there.
         yield Piece(file, 0, 0, 0, 0, 0)
     first_row = 0
     for index in range(footer.num_row_groups):
         group = footer.row_group(index)
-        yield Piece(file, index, index + 1, _stored_bytes(group), group.num_rows, first_row)
+        if wanted is None or index in wanted:
+            yield Piece(file, index, index + 1, _stored_bytes(group), group.num_rows, first_row)
         first_row += group.num_rows
 
 

@@ -6,7 +6,3 @@ import os
 os.environ.setdefault("RAY_worker_niceness", "0")
 # A future version's default, and the end of a warning: CUDA_VISIBLE_DEVICES stays as it is for 0 GPUs.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-from raflow.engines.ray.replicas import RayEngine
-
-__all__ = ["RayEngine"]

@@ -11,32 +11,40 @@ import pickle
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, NamedTuple
 
-import cloudpickle
 import ray
 
 from raflow.engines.ray.cluster import settle_in
-from raflow.runtime.failure import explain, portable
-from raflow.runtime.steps.step import Attempt
+from raflow.runtime.steps.attempt import Attempt
+from raflow.runtime.steps.heartbeat import heard, paced, patience
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, Stored, Value, pack
-from raflow.runtime.steps.worker import SLICE_S, Inputs, Slice, Task, attempt, now, timed_out
+from raflow.runtime.steps.worker import SLICE_S, Inputs, Slice, Task, attempt_shipped, now, timed_out
 
 _GRACE_S = 1.0
 
-Report: TypeAlias = "tuple[list[tuple[str, Attempt]], tuple[str, ...], str | None]"
-"""Attempts that have ended, tasks that go back, and the task that has begun: of those only that take their time."""
+
+class Report(NamedTuple):
+    """What has happened to the tasks of a slice."""
+
+    ended: list[tuple[str, Attempt]]
+    left: list[str]
+    """Those that go back."""
+    beats: list[tuple[str, str]]
+    """Signs of life: the task, and what it said."""
+    begun: str | None = None
+    """The one that has; only told of those that take their time."""
 
 
 def work(versions: tuple[str, str], folder: str, tasks: list[Task], *stored: Packed) -> Iterator[Report | Packed]:
     """Run tasks; yields reports, each followed by the large values that it tells of."""
     _settled(versions, folder)
     bench = Bench(tasks, stored)
-    for ended, left, begun in bench.reports():
+    for report in bench.reports():
         large: list[Packed] = []
-        yield [(task, _outlined(done, large)) for task, done in ended], left, begun
+        yield report._replace(ended=[(task, _outlined(done, large)) for task, done in report.ended])
         for value in large:  # noqa: UP028 - Ray sends to the generator, which a list's iterator does not take
             yield value
 
@@ -47,16 +55,15 @@ def _settled(versions: tuple[str, str], folder: str) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _function(code: Any) -> Callable[..., Any]:
-    return pickle.loads(code if isinstance(code, bytes) else ray.get(code))  # type: ignore[no-any-return]
+def _loaded(shipped: Any) -> Any:
+    return pickle.loads(shipped if isinstance(shipped, bytes) else ray.get(shipped))
 
 
 def _outlined(done: Attempt, large: list[Packed]) -> Attempt:
     """Return an attempt without its large values, which are put into the list."""
     if done.failure is not None:
-        failure = portable(done.failure, cloudpickle)
-        error: Any = pack(failure.error, "an error")  # by Ray's own pickling its type would become another one
-        return replace(done, failure=replace(failure, error=error))
+        error: Any = pack(done.failure.error, "an error")  # by Ray's own pickling its type would become another one
+        return replace(done, failure=replace(done.failure, error=error))
     if not any(isinstance(value, Packed) and value.size_bytes > INLINE_BYTES for value in done.values):
         return done
     values: list[Value] = []
@@ -89,44 +96,43 @@ class Bench:
         self._slice = Slice(tasks)
         self._closes: float | None = time.monotonic() + SLICE_S
         # Code that lets no other thread run would keep this from being told later.
-        self._first = tasks[0].id if len(tasks) == 1 and tasks[0].timeout else None
+        self._first = tasks[0].id if len(tasks) == 1 and (tasks[0].timeout or tasks[0].heartbeat) else None
         self._news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._current: _Current | None = None
 
     def reports(self) -> Iterator[Report]:
         """Yield what ends, as soon as it does; what ends faster than it is yielded comes together."""
         if self._first:
-            yield [], (), self._first
+            yield Report([], [], [], self._first)
         threading.Thread(target=self._run, name="raflow step", daemon=True).start()
         over = False
         while not over:
-            ended, left, over = self._wait()
+            report, over = self._wait()
             late = () if over else self._late()
-            begun: str | None = None
+            report.ended.extend(late)
             if late or (self._closes is not None and time.monotonic() >= self._closes):
                 self._closes = None
-                left += self._slice.close()
-                begun = self._running() if not late else None
-            if ended or late or left or begun:
-                yield [*ended, *late], tuple(left), begun
+                report.left.extend(self._slice.close())
+                report = report._replace(begun=self._running() if not late else None)
+            if any(report):
+                yield report
             if late:
                 _die()
 
-    def _wait(self) -> tuple[list[tuple[str, Attempt]], list[str], bool]:
-        """Wait for news, or until something is due; returns what has ended, what goes back, whether all is over."""
-        ended: list[tuple[str, Attempt]] = []
-        left: list[str] = []
+    def _wait(self) -> tuple[Report, bool]:
+        """Wait for news, or until something is due; returns the news, and whether all is over."""
+        report = Report([], [], [])
         try:
             news = self._news.get(timeout=self._patience())
             while news is not None:
                 if isinstance(news, str):
-                    left.append(news)
+                    report.left.append(news)
                 elif news is not _WAKE:
-                    ended.append(news)
+                    (report.ended if isinstance(news[1], Attempt) else report.beats).append(news)
                 news = self._news.get_nowait()
-            return ended, left, True
+            return report, True
         except queue.Empty:
-            return ended, left, False
+            return report, False
 
     def _patience(self) -> float | None:
         current = self._current
@@ -150,7 +156,7 @@ class Bench:
                 self._news.put(task.id)
                 continue
             with self._watched(task):
-                done = _attempt(task, inputs)
+                done = attempt_shipped(task, inputs, _loaded)
             self._known.keep(task, done)
             self._news.put((task.id, done))
             for left in self._slice.close() if done.failure else ():  # the driver decides whether they still begin
@@ -159,20 +165,30 @@ class Bench:
 
     @contextlib.contextmanager
     def _watched(self, task: Task) -> Iterator[None]:
-        """Let the first thread, and behind it a watchdog, see to the task's timeout."""
+        """Let the first thread or the driver, and behind them a watchdog, see to the task's limits."""
         self._current = _Current(task, now(), time.monotonic() + (task.timeout or math.inf))
-        if not task.timeout:
+        if not (task.timeout or task.heartbeat):
             yield
             self._current = None
             return
         self._news.put(_WAKE)
-        # Fires also inside code that lets no other thread run.
-        faulthandler.dump_traceback_later(task.timeout + _GRACE_S, exit=True, file=_nowhere())
+        if task.timeout:
+            _watch(self._current.deadline - time.monotonic())
         try:
-            yield
+            with heard(paced(functools.partial(self._heard, self._current), task.heartbeat)):
+                yield
         finally:
             faulthandler.cancel_dump_traceback_later()
             self._current = None
+
+    def _heard(self, current: _Current, said: str) -> None:
+        _watch(min(current.deadline - time.monotonic(), patience(current.task.heartbeat)))
+        self._news.put((current.task.id, said))
+
+
+def _watch(limit: float) -> None:
+    """Set the watchdog, which fires also inside code that lets no other thread run."""
+    faulthandler.dump_traceback_later(max(0, limit) + _GRACE_S, exit=True, file=_nowhere())
 
 
 @functools.cache
@@ -184,13 +200,3 @@ def _die() -> None:
     """Wait to be killed by the driver, which has been told; a thread of this process is still at the late step."""
     time.sleep(_GRACE_S)
     os._exit(1)
-
-
-def _attempt(task: Task, inputs: list[Packed]) -> Attempt:
-    began = now()
-    try:
-        function = _function(task.code)
-        task = replace(task, retry_on=_function(task.retry_on))
-    except BaseException as error:
-        return Attempt(began, now(), failure=explain(error, task.id), retryable=False)
-    return attempt(function, task, inputs)

@@ -19,7 +19,7 @@ from typing import Any
 import ray
 
 import raflow
-from raflow.errors import ClusterUnreachable, EngineError, ReplicaLost, VersionMismatch
+from raflow.errors import ClusterUnreachable, EngineError, InputLost, ReplicaLost, VersionMismatch
 from raflow.runtime.engine import Capacity
 
 REACH_TIMEOUT_S = 10.0
@@ -48,7 +48,9 @@ def folder_of(working_dir: str | None) -> str:
 def capacity() -> Capacity:
     """Return the cluster's resources as they are now."""
     alive = [node for node in ray.nodes() if node["Alive"]]
-    return Capacity(plain(ray.cluster_resources()), nodes=len(alive), grows=True)
+    resources = ray.cluster_resources()
+    store = resources.get("object_store_memory", 0.0)
+    return Capacity(plain(resources), nodes=len(alive), grows=not _is_own(), store_bytes=store)
 
 
 def settle_in(versions: tuple[str, str], folder: str) -> None:
@@ -78,6 +80,8 @@ def foreign(error: BaseException, name: str) -> BaseException:
         return foreign(error.cause, name)  # its arguments have not come
     if isinstance(error, kinds.RayTaskError):
         return error.cause if isinstance(error.cause, BaseException) else EngineError(str(error))
+    if isinstance(error, (kinds.ObjectLostError, kinds.ObjectFetchTimedOutError)):
+        return InputLost(f"{name}: an object it needed is lost, probably with its node")
     for kind, what in _LOST.items():
         if isinstance(error, kind):
             return ReplicaLost(f"{name}: {what}")
@@ -91,15 +95,24 @@ _LOST: dict[type[BaseException], str] = {
     ray.exceptions.WorkerCrashedError: "its process crashed",
     ray.exceptions.ActorUnavailableError: "it cannot be reached",
     ray.exceptions.RayActorError: "its process died: it was killed, crashed in native code or called os._exit",
-    ray.exceptions.ObjectLostError: "an object it needed is lost, probably with its node; run this again",
 }
+
+
+_own: set[int] = set()
+"""This process, once it has started a Ray of its own, which never grows."""
+
+
+def _is_own() -> bool:
+    return os.getpid() in _own
 
 
 def _init(address: str | None, working_dir: str | None) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
     if address is None or address == "local":
+        _own.add(os.getpid())
         ray.init(address="local", include_dashboard=False, **quiet)
         return
+    _own.clear()
     if "://" in address:
         kind = "a Ray Client address" if address.startswith("ray://") else "the address of Ray's dashboard"
         inside = "run the driver inside the cluster: ray job submit -- raflow run ..., or give host:port of its head"

@@ -5,21 +5,25 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray import cloudpickle
+from ray.autoscaler.sdk import request_resources
 
 from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions, plain, settle_in
 from raflow.errors import NotPicklable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity, ReplicaHandle
+from raflow.runtime.steps.values import by_value
 from raflow.runtime.work import portable_answer
+
+_INLINE_BYTES = 100 << 10
+"""Smaller results travel with the answer and stay with the driver."""
 
 
 class RayEngine:
@@ -39,6 +43,9 @@ class RayEngine:
         self._address = address
         self._working_dir = folder_of(working_dir)
         self._by_value = by_value
+        self._asked = False
+        self._idle: list[tuple[dict[str, float], Any]] = []
+        """Actors of replicas that have ended, with what they hold: a process takes a second to start."""
 
     def start(self) -> None:
         """Connect, or start a Ray of our own.
@@ -52,6 +59,11 @@ class RayEngine:
         """Return the cluster's resources as they are now."""
         return capacity()
 
+    def ask(self, bundles: Sequence[Mapping[str, float]]) -> None:
+        """Tell Ray's autoscaler what all pools need together."""
+        self._asked = True
+        request_resources(bundles=[dict(one) for one in bundles])
+
     def available(self) -> dict[str, float]:
         """Return what no actor or task holds now."""
         return plain(ray.available_resources())
@@ -59,14 +71,21 @@ class RayEngine:
     def pack(self, make: Callable[..., Any], *args: Any) -> Any:
         """Put the pickled code into the object store, once for all replicas."""
         try:
-            with _by_value(self._by_value):
+            with by_value(self._by_value, cloudpickle):
                 code = cloudpickle.dumps((make, args))
         except Exception as error:
             raise _not_picklable(args, error) from error
         return ray.put(code)
 
-    def spawn(self, name: str, packed: Any, needs: Resources) -> ReplicaHandle:
-        """Start an actor."""
+    def spawn(self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False) -> ReplicaHandle:
+        """Start an actor, or take the one of a replica without user code that has ended."""
+        keep = self._keep if anonymous else None
+        held = needs.needs()
+        idle = next((one for one in self._idle if anonymous and one[0] == held), None)
+        if idle is not None:
+            self._idle.remove(idle)
+            return _RayReplica(name, idle[1], packed, self._working_dir, held, keep)
+        self._end_idle()  # they hold what this one may need
         options: dict[str, Any] = {
             "num_cpus": needs.num_cpus,
             "num_gpus": needs.num_gpus,
@@ -77,30 +96,76 @@ class RayEngine:
             "max_concurrency": 16,
         }
         given = {key: value for key, value in options.items() if value is not None}
-        return _RayReplica(name, _Actor.options(**given).remote(name), packed, self._working_dir)
+        actor = _Actor.options(**given).remote("raflow operators" if anonymous else name)
+        return _RayReplica(name, actor, packed, self._working_dir, held, keep)
+
+    def _keep(self, held: dict[str, float], actor: Any) -> None:
+        self._idle.append((held, actor))
+
+    def _end_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for _, actor in idle:
+            ray.kill(actor, no_restart=True)
+
+    def gone(self, references: Sequence[Any]) -> list[bool]:
+        """Return which payloads have no place in the cluster any more; small ones live in this process."""
+        places = ray.experimental.get_object_locations(list(references)) if references else {}
+        return [
+            not places[one]["node_ids"] and (places[one].get("object_size") or 0) > _INLINE_BYTES for one in references
+        ]
 
     def close(self) -> None:
         """Keep Ray: the next run of this process needs it."""
+        self._end_idle()
+        if self._asked:
+            request_resources(bundles=[])
 
 
 class _RayReplica:
-    def __init__(self, name: str, actor: Any, packed: Any, folder: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        actor: Any,
+        packed: Any,
+        folder: str,
+        held: dict[str, float],
+        keep: Callable[[dict[str, float], Any], None] | None,
+    ) -> None:
         self.name = name
         self._actor = actor
-        self._loaded = actor.load.remote(packed, own_versions(), folder)
+        self._held = held
+        self._keep = keep
+        self._loaded = actor.load.remote(packed, own_versions(), folder, keep is None)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
+        return self._future(self._actor.call.remote(self._loaded, method, *args))
+
+    def produce(self, method: str, *args: Any, count: int) -> tuple[Future[Any], list[Any]]:
+        # Each argument is pickled, and waited for, by itself: all but the references travel as one.
+        plain = tuple(arg for arg in args if not isinstance(arg, ray.ObjectRef))
+        call = self._actor.produce.options(num_returns=1 + count)
+        found = call.remote(self._loaded, (count, method, plain), *args[len(plain) :])
+        answer, *payloads = found if count else [found]
+        return self._future(answer), payloads
+
+    def _future(self, reference: Any) -> Future[Any]:
         answer: Future[Any] = Future()
-        reference = self._actor.call.remote(self._loaded, method, *args)
         reference.future().add_done_callback(lambda done: self._settle(done, answer))
         return answer
 
     def kill(self) -> None:
         ray.kill(self._actor, no_restart=True)
 
+    def release(self) -> None:
+        if self._keep is None:
+            self.kill()
+        else:
+            self._keep(self._held, self._actor)
+
     def _settle(self, done: Future[Any], answer: Future[Any]) -> None:
         error = done.exception()
         if error is None:
+            self._loaded = None  # it is: later calls need not wait for that
             answer.set_result(done.result())
         else:
             answer.set_exception(foreign(error, f"replica {self.name}"))
@@ -115,11 +180,12 @@ class _Process:
     def __repr__(self) -> str:
         return self._name
 
-    def load(self, code: bytes, versions: tuple[str, str], folder: str) -> None:
+    def load(self, code: bytes, versions: tuple[str, str], folder: str, user_code: bool) -> None:
         """Make the replica; not done in the constructor, where an error would look like a crash."""
         settle_in(versions, folder)
         pa.set_cpu_count(1)
-        importlib.import_module("pandas")  # Arrow would import it in the middle of the first batch
+        if user_code:
+            importlib.import_module("pandas")  # Arrow would import it in the middle of the first batch
         make, args = cloudpickle.loads(code)
         self._replica = make(*args, self._name, True)
 
@@ -128,27 +194,23 @@ class _Process:
         del loaded
         return portable_answer(getattr(self._replica, method)(*args), cloudpickle)
 
+    def produce(self, loaded: None, asked: tuple[int, str, tuple[Any, ...]], *references: Any) -> Any:
+        """Call the replica; returns its answer and each payload as objects of their own."""
+        del loaded
+        count, method, plain = asked
+        answer, payloads = getattr(self._replica, method)(*plain, *references)
+        answer = portable_answer(answer, cloudpickle)
+        return (answer, *payloads, *[None] * (count - len(payloads))) if count else answer
+
 
 _Actor: Any = ray.remote(_Process)
 
 
-@contextmanager
-def _by_value(module: ModuleType | None) -> Iterator[None]:
-    if module is None:
-        yield
-        return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
-
-
 def _not_picklable(args: tuple[Any, ...], error: Exception) -> NotPicklable:
     stage = getattr(args[0], "stage", None)
-    code = getattr(stage, "code", args)
-    name = getattr(stage, "name", "?")
-    culprits = ", ".join(_culprits(code)) or str(error)
+    found = {op.name: _culprits(op.work) for op in getattr(stage, "ops", ())}
+    name = next((name for name in found if found[name]), getattr(stage, "name", "?"))
+    culprits = ", ".join(found.get(name) or _culprits(args)) or str(error)
     msg = (
         f"processor {name!r} cannot be sent to a replica: it captures {culprits}. "
         "Make it inside the function, or in setup() of a class processor"
@@ -156,7 +218,8 @@ def _not_picklable(args: tuple[Any, ...], error: Exception) -> NotPicklable:
     return NotPicklable(msg)
 
 
-def _culprits(code: Any) -> list[str]:
+def _culprits(work: Any) -> list[str]:
+    code = getattr(work, "function", work)
     with open(os.devnull, "w") as nowhere:
         _, failures = ray.util.inspect_serializability(code, name=getattr(code, "__name__", "code"), print_file=nowhere)
     found = [f"{_last(one)} ({type(one.obj).__name__})" for one in failures if not inspect.isroutine(one.obj)]

@@ -19,14 +19,15 @@ import cloudpickle
 import ray
 
 from raflow.engines.daemons import DaemonThreads
-from raflow.engines.ray.bench import work
+from raflow.engines.ray.bench import Report, work
 from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions
 from raflow.errors import NoCapacity, NotSerializable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
-from raflow.runtime.steps.step import Attempt
+from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, unpack
 from raflow.runtime.steps.worker import (
+    Beat,
     Begun,
     Ended,
     InputsLost,
@@ -180,13 +181,15 @@ class _RayCall:
         """Hand reports on until the task has ended."""
         try:
             for reference in self._generator:
-                ended, left, begun = ray.get(reference)
-                for task, done in ended:
+                report: Report = ray.get(reference)
+                for task, done in report.ended:
                     self._post(Ended(self._number, task, self._arrived(done)))
-                if begun:
-                    self._post(Begun(self._number, begun))
-                if left:
-                    self._post(Left(self._number, left))
+                if report.begun:
+                    self._post(Begun(self._number, report.begun))
+                for task, said in report.beats:
+                    self._post(Beat(self._number, task, said))
+                if report.left:
+                    self._post(Left(self._number, tuple(report.left)))
             self._post(Over(self._number))
         except BaseException as error:
             lost = foreign(error, "its worker")

@@ -10,6 +10,7 @@ nobody but the steps that wait for it is told. The loop sleeps until a message o
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import logging
@@ -27,13 +28,16 @@ from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
 from raflow.metrics import Status
 from raflow.options import StepOptions
 from raflow.runtime.failure import Failure, explain, said
+from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.board import Board
 from raflow.runtime.steps.events import Observers, StepEvent
-from raflow.runtime.steps.sharing import MOST, InFlight, Key, Sharing, key_of
-from raflow.runtime.steps.step import Attempt, Step, arguments
+from raflow.runtime.steps.inflight import InFlight, Key
+from raflow.runtime.steps.sharing import MOST, Sharing, key_of
+from raflow.runtime.steps.step import Step, arguments
 from raflow.runtime.steps.values import unpack
 from raflow.runtime.steps.worker import (
     SLICE_S,
+    Beat,
     Begun,
     Ended,
     InputsLost,
@@ -42,7 +46,6 @@ from raflow.runtime.steps.worker import (
     Task,
     Workers,
     now,
-    timed_out,
 )
 
 log = logging.getLogger("raflow")
@@ -169,11 +172,17 @@ class StepDriver:
         elif isinstance(message, tuple):
             if message[0] in self._board.open:
                 self._judge(*message)
+        elif callable(message):
+            message()
         elif message is not None and message.call in self._calls:
             _TAKES[type(message)](self, message)
 
     def _later(self, delay_s: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._numbers), action))
+
+    def _behind(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do something later, behind what is reported by then: a driver that was busy knows of it late."""
+        self._later(delay_s, lambda: self._inbox.put(action))
 
     # -- steps become ready -------------------------------------------------------------------------------
 
@@ -251,7 +260,7 @@ class StepDriver:
         self._board.given.update(taken.values())
         self._calls[number] = call
         self._busy[key[1]] = self._busy.get(key[1], 0) + 1
-        call.handle = self.workers.call(number, list(tasks.values()), waiting.options, self._inbox.put)
+        call.handle = self.workers.call(number, list(tasks.values()), waiting.options, self._post)
         if len(tasks) > 1:
             self._later(SLICE_S, lambda: self._close(number))
 
@@ -262,12 +271,12 @@ class StepDriver:
         try:
             if step.function not in self._codes:
                 self._codes[step.function] = self.workers.ship(step.function, step.name)
-            packed, inputs = arguments(step)
+            given, inputs = arguments(step)
         except NotSerializable as error:
             self._fail(step, explain(error, step.id), Status.FAILED)
             return None
-        options, code = step.options, self._codes[step.function]
-        return Task(step.id, code, packed, tuple(inputs), options.timeout, options.retry_on, step.expands)
+        asked, code = step.options, self._codes[step.function]
+        return Task(step.id, code, given, tuple(inputs), asked.timeout, asked.retry_on, step.expands, step.heartbeat)
 
     def _close(self, number: int) -> None:
         call = self._calls.get(number)
@@ -277,15 +286,26 @@ class StepDriver:
 
     # -- workers report -----------------------------------------------------------------------------------
 
-    def _begun(self, message: Begun) -> None:
+    def _post(self, message: Any) -> None:
+        """Take a report from any thread; a sign of life past the inbox, because time runs on while that waits."""
+        call = self._calls.get(message.call) if isinstance(message, Beat) else None
+        if not isinstance(message, Beat) or (call and call.hear(message)):
+            self._inbox.put(message)
+
+    def _begun(self, message: Begun | Beat) -> None:
         call = self._calls[message.call]
         step = call.steps.get(message.task)
-        if step is None:
+        if step is None or step.id in call.begun:
             return
-        call.begun[step.id] = now()
-        self._start(step, call.begun[step.id])
+        self._start(step, call.begin(step))
         if step.options.timeout:
-            self._later(step.options.timeout, lambda: self._expire(message.call, step, step.attempts))
+            self._behind(step.options.timeout, functools.partial(self._expire, message.call, step, step.attempts))
+
+    def _beat(self, message: Beat) -> None:
+        step = self._calls[message.call].steps.get(message.task)
+        if step and step.heartbeat:
+            self._begun(message)  # not told yet where several share a call
+            self._listen(message.call, step)
 
     def _start(self, step: Step, at: Any) -> None:
         step.attempts += 1
@@ -295,7 +315,17 @@ class StepDriver:
     def _expire(self, number: int, step: Step, attempt: int) -> None:
         call = self._calls.get(number)
         if call and step.id in call.steps and step.attempts == attempt and step.status is Status.RUNNING:
-            self._take(Ended(number, step.id, timed_out(call.tasks[step.id], call.begun[step.id])))
+            self._take(Ended(number, step.id, call.late(step)))
+
+    def _listen(self, number: int, step: Step) -> None:
+        """End a step that has been silent for too long; else look again when it may have been."""
+        call = self._calls.get(number)
+        if not call or step.id not in call.steps:
+            return
+        if (left := call.left(step)) > 0:
+            self._behind(left, lambda: self._listen(number, step))
+        else:
+            self._take(Ended(number, step.id, call.silent(step)))
 
     def _end(self, message: Ended) -> None:
         call = self._calls[message.call]
@@ -379,13 +409,9 @@ class StepDriver:
 
     def _lost(self, step: Step, error: BaseException, call: InFlight) -> None:
         if step.id not in call.begun:
-            self._start(step, now())
-        at = call.begun.get(step.id, now())
-        if step.options.timeout and (now() - at).total_seconds() >= step.options.timeout:
-            attempt = timed_out(call.tasks[step.id], at)
-        else:
-            attempt = Attempt(at, now(), failure=explain(StepLost(f"step {step.id}: {error}"), step.id))
-        self._judge(step, attempt)
+            self._start(step, call.begin(step))
+        failure = explain(StepLost(f"step {step.id}: {error}"), step.id)
+        self._judge(step, call.overdue(step) or Attempt(call.begun[step.id], now(), failure=failure))
 
     def _forget(self, number: int, *, kill: bool = False) -> InFlight:
         """Take a call as ended; what it has not begun goes back if it is killed."""
@@ -467,6 +493,7 @@ class StepDriver:
 
 _TAKES: dict[type, Callable[[StepDriver, Any], None]] = {
     Begun: StepDriver._begun,
+    Beat: StepDriver._beat,
     Ended: StepDriver._end,
     Left: StepDriver._left,
     Over: StepDriver._over,

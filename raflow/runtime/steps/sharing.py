@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, TypeAlias
-
+from raflow.runtime.steps.inflight import InFlight, Key
 from raflow.runtime.steps.step import Step
-from raflow.runtime.steps.worker import Call, Task
 
 MOST = 1 << 14
 """More steps than this never share a call."""
 _FIRST, _GROWTH = 2, 8
 
-Key: TypeAlias = "tuple[Callable[..., Any], str]"
-"""Steps that may share calls: the function, and what a call of it needs."""
-
 
 def key_of(step: Step) -> Key:
     """Return what a step shares calls by."""
     return step.function, str(sorted(step.options.needs().items()))
-
-
-@dataclass
-class InFlight:
-    """A call on its way."""
-
-    key: Key
-    steps: dict[str, Step]
-    """By id, in order; those that have not ended yet."""
-    size: int
-    """How many steps it had."""
-    handle: Call | None = None
-    begun: dict[str, datetime] = field(default_factory=dict)
-    """When, of those that are known to have."""
-    tasks: dict[str, Task] = field(default_factory=dict)
-    closed: bool = False
-    """Whether it was told to begin nothing more."""
-    follows: bool = False
-    """Whether it has steps that follow others in it."""
 
 
 class Sharing:

@@ -15,20 +15,6 @@ from raflow.runtime.steps.values import Earlier, Packed, Slot, Value, pack, repl
 PLAIN = StepOptions()
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """What became of one attempt; travels from the worker to the driver."""
-
-    started_at: datetime
-    finished_at: datetime
-    values: tuple[Value, ...] = ()
-    """The result; or, of a step that expands, one value per item."""
-    failure: Failure | None = None
-    retryable: bool = True
-    """Whether the failure is one after which the step may be tried again."""
-    timed_out: bool = False
-
-
 @dataclass(eq=False)
 class Step:
     """A call, in a graph of calls. The driver alone changes it, after it was added.
@@ -41,6 +27,7 @@ class Step:
         after: Steps to wait for without using their results.
         expands: Whether the result is an iterable whose items are values of their own, see `Part`.
         id: Unique in the run; the name with a number.
+        heartbeat: Seconds within which each attempt must call `heartbeat()` again, or it has timed out; 0: no bound.
     """
 
     name: str
@@ -51,6 +38,7 @@ class Step:
     after: tuple[Step, ...] = ()
     expands: bool = False
     id: str = ""
+    heartbeat: float = 0.0
     is_forgotten: bool = False
     """Whether its arguments were let go after its end, so that it could not be done again."""
     host: Callable[[Step], None] | None = None

@@ -80,7 +80,8 @@ def pack(value: Any, what: str) -> Packed:
         why = "it is nested too deeply" if deep else f"{type(value).__name__} {shown(value)}: {error}"
         msg = f"{what} cannot travel: {why}"
         raise NotSerializable(msg) from error
-    return Packed(data, tuple(pickle.PickleBuffer(buffer.raw().toreadonly()) for buffer in buffers))
+    # Kept as memory views: a PickleBuffer of one, in a reference cycle, crashes Python before 3.12.7 (gh-77894).
+    return Packed(data, tuple(buffer.raw().toreadonly() for buffer in buffers))
 
 
 def shown(value: Any) -> str:
@@ -97,16 +98,21 @@ def unpack(packed: Packed) -> Any:
 
 
 @contextmanager
-def by_value(module: ModuleType | None) -> Iterator[None]:
-    """Let the functions and classes of a module that workers cannot import travel as they are."""
+def by_value(module: ModuleType | None, pickler: Any = cloudpickle) -> Iterator[None]:
+    """Let the functions and classes of a module that workers cannot import travel as they are.
+
+    Args:
+        module: None: nothing is to be done.
+        pickler: The cloudpickle that is told; Ray has one of its own.
+    """
     if module is None:
         yield
         return
-    cloudpickle.register_pickle_by_value(module)
+    pickler.register_pickle_by_value(module)
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        pickler.unregister_pickle_by_value(module)
 
 
 # -- arguments ----------------------------------------------------------------------------------------

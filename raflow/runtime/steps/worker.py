@@ -8,16 +8,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cloudpickle
 
 from raflow.errors import NotSerializable, StepExited, StepTimedOut
-from raflow.options import Resources
-from raflow.runtime.failure import explain
+from raflow.runtime.failure import explain, portable
 from raflow.runtime.steps import values
-from raflow.runtime.steps.step import Attempt
+from raflow.runtime.steps.attempt import Attempt
+from raflow.runtime.steps.heartbeat import heartbeat
 from raflow.runtime.steps.values import Earlier, Packed, Slot, Value, pack, unpack
+
+if TYPE_CHECKING:  # child processes start in half the time without the options and what these import
+    from raflow.options import Resources
 
 SLICE_S = 0.05
 """Steps that share a call do so for this long; what was not begun by then goes back."""
@@ -36,6 +41,8 @@ class Task:
     timeout: float
     retry_on: Any
     expands: bool
+    heartbeat: float = 0.0
+    """Seconds within which it must give a sign of life; 0: no bound."""
 
 
 # -- what a call tells the driver ------------------------------------------------------------------------
@@ -47,6 +54,15 @@ class Begun:
 
     call: int
     task: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A task has given a sign of life."""
+
+    call: int
+    task: str
+    said: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ class Over:
     """Why its worker was lost; tasks without an end have perhaps begun. After `InputsLost` they have not."""
 
 
-Post = Callable[["Begun | Ended | Left | Over"], None]
+Post = Callable[["Begun | Beat | Ended | Left | Over"], None]
 
 
 class Call(Protocol):
@@ -185,6 +201,7 @@ def attempt(function: Callable[..., Any], task: Task, inputs: Sequence[Packed]) 
     began = now()
     try:
         args, kwargs = filled(task.arguments, inputs)
+        heartbeat()  # what was to be imported until here may have taken long
         result = settled(function(*args, **kwargs))
         packed = _packed(result, task)
     except NotSerializable as error:
@@ -195,6 +212,24 @@ def attempt(function: Callable[..., Any], task: Task, inputs: Sequence[Packed]) 
     except BaseException as error:
         return Attempt(began, now(), failure=explain(error, task.id), retryable=isinstance(error, task.retry_on))
     return Attempt(began, now(), packed)
+
+
+def attempt_shipped(task: Task, inputs: Sequence[Packed], load: Callable[[Any], Any]) -> Attempt:
+    """Call a step's function once, in another process than the driver's. Never raises.
+
+    Args:
+        task: Its `code` and `retry_on` are as they were shipped.
+        inputs: Values of its slots.
+        load: Returns what was shipped.
+    """
+    began = now()
+    try:
+        function, task = load(task.code), replace(task, retry_on=load(task.retry_on))
+    except BaseException as error:
+        done = Attempt(began, now(), failure=explain(error, task.id), retryable=False)
+    else:
+        done = attempt(function, task, inputs)
+    return replace(done, failure=portable(done.failure, cloudpickle)) if done.failure else done
 
 
 def filled(arguments: Packed, inputs: Sequence[Packed]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -230,4 +265,11 @@ def _packed(result: Any, task: Task) -> tuple[Value, ...]:
 def timed_out(task: Task, began: datetime) -> Attempt:
     """Return the attempt that a task has used up."""
     error = StepTimedOut(f"step {task.id} took longer than its timeout of {task.timeout:g} s")
+    return Attempt(began, now(), failure=explain(error, task.id), timed_out=True)
+
+
+def fell_silent(task: Task, began: datetime, last: str) -> Attempt:
+    """Return the attempt of a task that has given no sign of life for too long; `last` is what it said last."""
+    told = f"; it said last: {last}" if last else ""
+    error = StepTimedOut(f"step {task.id} gave no heartbeat for {task.heartbeat:g} s{told}")
     return Attempt(began, now(), failure=explain(error, task.id), timed_out=True)

@@ -23,6 +23,7 @@ Example:
 
 from raflow.errors import TaskError as TaskError
 from raflow.errors import TaskTimedout as TaskTimedout
+from raflow.runtime.steps.heartbeat import heartbeat as heartbeat
 from raflow.workflows.inferred.lazy import wait as wait
 from raflow.workflows.inferred.operations import finish_order as finish_order
 from raflow.workflows.inferred.operations import first as first
@@ -38,6 +39,7 @@ __all__ = [
     "TaskTimedout",
     "finish_order",
     "first",
+    "heartbeat",
     "parallel_reduce",
     "restart",
     "wait",

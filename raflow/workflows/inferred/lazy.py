@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import wrapt
-from wrapt import wrappers  # type: ignore[attr-defined, unused-ignore]
 
 from raflow.errors import NotSerializable
 from raflow.runtime.steps.values import pack, replace, unpack
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 
     _Proxy = wrapt.BaseObjectProxy[Any]
 else:
-    # The Python classes, which are fast enough: they leave one thing less to suspect when an interpreter crashes.
-    _Proxy = wrappers.ObjectProxy
+    _Proxy = wrapt.BaseObjectProxy
 
 
 class Result(_Proxy):

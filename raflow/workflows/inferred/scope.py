@@ -10,7 +10,8 @@ from typing import Any
 from raflow.errors import NotSerializable, TaskError
 from raflow.options import StepOptions
 from raflow.runtime.failure import explain
-from raflow.runtime.steps.step import PLAIN, Attempt, Step
+from raflow.runtime.steps.attempt import Attempt
+from raflow.runtime.steps.step import PLAIN, Step
 from raflow.runtime.steps.values import Packed, pack, replace, unpack
 from raflow.runtime.steps.worker import now
 from raflow.workflows.inferred.calls import Call
@@ -31,6 +32,7 @@ class Activity:
     name: str
     function: Callable[..., Any]
     options: StepOptions
+    heartbeat: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,7 @@ class Scope:
 
     def _step(self, what: Activity | Hosted, name: str) -> Step:
         if isinstance(what, Activity):
-            return Step(what.name, what.function, options=what.options, id=name)
+            return Step(what.name, what.function, options=what.options, id=name, heartbeat=what.heartbeat)
         return Step(what.name, what.job, options=PLAIN, id=name, host=lambda step: self._host(step, what.job))
 
     def _sent(self, each: Any, name: str, needs: list[Call]) -> Any:

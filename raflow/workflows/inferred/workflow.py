@@ -7,12 +7,14 @@ import functools
 import inspect
 import keyword
 import logging
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from raflow import engines
 from raflow.errors import FlowError, InvalidOption, TaskError
 from raflow.options import StepOptions
+from raflow.runtime.steps.heartbeat import heartbeat
 from raflow.runtime.steps.values import replace
 from raflow.runtime.steps.worker import Workers
 from raflow.workflows.inferred.calls import Call, as_task_error
@@ -76,7 +78,9 @@ class InferredWorkflow:
             f: Plain or async.
             retry: Attempts in all, or the delay before each attempt in seconds. Errors and timeouts are retried.
             timeout: Seconds that an attempt may take; 0: no bound.
-            heartbeat: Not supported; use `timeout`.
+            heartbeat: Seconds within which an attempt must call `heartbeat()` again, or it has timed out, counted
+                from the call of the function; None: no bound. An activity whose first parameter has that name
+                gets the function there.
             options: Further ones of `raflow.options.StepOptions`.
 
         Raises:
@@ -85,11 +89,11 @@ class InferredWorkflow:
         if not callable(f):
             msg = f"the activity {dep_name!r} must be callable, not {f!r}"
             raise InvalidOption(msg)
-        if heartbeat is not None:
-            msg = f"heartbeat={heartbeat!r} of {dep_name!r} is not supported; bound each attempt with timeout="
+        if heartbeat is not None and not (isinstance(heartbeat, int | float) and 0 < heartbeat < math.inf):
+            msg = f"heartbeat of {dep_name!r} is {heartbeat!r}; it must be a positive number of seconds, or None"
             raise InvalidOption(msg)
-        function = f if isinstance(f, Hashable) else functools.partial(f)  # the driver sorts calls by function
-        self._add(dep_name, Activity(dep_name, function, StepOptions(retry=retry, timeout=timeout, **options)))
+        checked = StepOptions(retry=retry, timeout=timeout, **options)
+        self._add(dep_name, Activity(dep_name, _activity(f), checked, heartbeat or 0))
 
     def conf_workflow(self, dep_name: str, w: InferredWorkflow) -> None:
         """Make a workflow a dependency: its calls run in this process, its activities on this one's engine.
@@ -221,6 +225,20 @@ class InferredWorkflow:
             for name, each in self._dependencies.items()
         }
         return self._factory(**dependencies)
+
+
+def _activity(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what is called in workers; hashable, because the driver sorts calls by function."""
+    if next(iter(_parameters(f)), "") == "heartbeat":
+        return functools.partial(f, heartbeat)
+    return f if isinstance(f, Hashable) else functools.partial(f)
+
+
+def _parameters(f: Callable[..., Any]) -> Iterable[str]:
+    try:
+        return inspect.signature(f).parameters
+    except (TypeError, ValueError):  # builtins may have none
+        return ()
 
 
 class LocalWorkflow(InferredWorkflow):

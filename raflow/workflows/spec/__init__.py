@@ -17,12 +17,14 @@ from raflow.workflows.spec.nodes import (
     STATUS_TIMED_OUT,
     FlowNode,
 )
+from raflow.workflows.spec.polling import PollingOptions
+from raflow.workflows.spec.ray_jobs import RayJobs
 from raflow.workflows.spec.runner import Runner
 from raflow.workflows.uplink import UplinkConfig
 
 __all__ = [  # noqa: RUF022 - grouped by use
     "FlowSpec", "Configuration", "step", "needs", "foreach", "join", "repeat", "optional", "app", "log",
-    "AppOption", "AppRunConfig", "AppResult", "UplinkConfig",
+    "AppOption", "AppRunConfig", "AppResult", "PollingOptions", "RayJobs", "UplinkConfig",
     "FlowGraph", "FlowStep", "FlowNode", "Runner", "Step", "StepVisitor",
     "STATUS_PENDING", "STATUS_RUNNING", "STATUS_SUCCEEDED", "STATUS_FAILED",
     "STATUS_SKIPPED", "STATUS_CANCELLED", "STATUS_TIMED_OUT",

@@ -76,7 +76,10 @@ class AppRun:
 
 
 class Client(Protocol):
-    """What runs apps. It travels to where steps run, so it must pickle."""
+    """What runs apps. It travels to where steps run, so it must pickle.
+
+    With `only_waits = True` the work is done elsewhere: steps ask for no CPU.
+    """
 
     def run(self, run: AppRun) -> AppResult:
         """Run an app to its end. A failure is told in the result, or raised."""

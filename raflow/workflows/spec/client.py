@@ -28,6 +28,8 @@ _given_up: set[str] = set()
 class LocalClient:
     """Runs apps here; nothing needs a network or a key."""
 
+    only_waits = False
+
     def run(self, run: AppRun) -> AppResult:
         """Run an app; see `app` for what it gets.
 

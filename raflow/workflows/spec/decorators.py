@@ -246,14 +246,14 @@ def app(  # noqa: PLR0913, PLR0917 - one keyword per option of a run
             function of the input, which may be `async` and may return a `Workflow` to be run, or of a Flow
             (which takes no input); or a command as a list, which gets its input as JSON on stdin and writes
             its output as JSON to stdout.
-        instance_id: For the flow's `client`.
+        instance_id: For the flow's `client`; in the metadata of a Ray job.
         parameters: An older word for `options`.
         options: Become strings, None is left out: `--name value` of a command, keyword arguments of a
             function, `self.options` of a `FlowSpec`.
         input_type: For the flow's `client`.
         full_result: Return the whole `AppResult`, not only its output.
-        run_configuration: For the flow's `client`.
-        polling_options: For the flow's `client`; the one in process waits without polling.
+        run_configuration: For the flow's `client`; for `RayJobs` a dict of options of `submit_job`.
+        polling_options: `PollingOptions` for `RayJobs`; the client in process waits without polling.
         bypass_result: Run nothing and take this as the output; None: run it.
         emit_live_logs: Pass each line of a command's stderr on to `log` as it comes.
 

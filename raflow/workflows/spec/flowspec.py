@@ -54,7 +54,7 @@ class FlowSpec:
         name: For logs and pictures.
         input: What steps without predecessors get, as one argument.
         conf: How to run.
-        client: What runs app steps; default: this process.
+        client: What runs app steps; default: this process. `RayJobs` runs each as a job of a Ray cluster.
         uplink_config: Where to tell how runs go, in the background; it can neither slow nor fail them.
 
     Raises:

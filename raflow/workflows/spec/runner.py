@@ -232,13 +232,15 @@ class Runner:
 
     def _call(self, step: FlowStep, index: int, row: tuple[Any, ...]) -> Call:
         name = f"{step.id}_{index}"
-        definition, run_id = step.definition, None
+        definition, run_id, options = step.definition, None, step.definition.options
         if definition.app:
             run_id = uuid.uuid4().hex[:12]
+            if getattr(self.spec.client, "only_waits", False) and "num_cpus" not in options.model_fields_set:
+                options = options.model_copy(update={"num_cpus": 0.0})
             args: tuple[Any, ...] = (name, run_id, *row)
         else:
             args = (name, *([self._input()] if step.takes_self else []), *(row if step.takes_input else ()))
-        call = Call(step.id, self._bodies[step], args, {}, definition.options, expands=definition.fans_out, id=name)
+        call = Call(step.id, self._bodies[step], args, {}, options, expands=definition.fans_out, id=name)
         self._add_node(step, call, row).run_id = run_id
         return call
 

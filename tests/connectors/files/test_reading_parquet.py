@@ -188,3 +188,13 @@ def test_a_file_without_records_is_part_of_the_input(
 
     assert read(source)[0] == numbers(0)
     assert [entry for split in source.splits() for entry in split.inputs] == source.inputs()
+
+
+def test_text_that_is_stored_as_views_comes_as_text(tmp_path: Path, read: Read) -> None:
+    table = pa.table(
+        {"text": pa.array(["x", None], pa.string_view()), "data": pa.array([b"x", None], pa.binary_view())}
+    )
+    pq.write_table(table, tmp_path / "views.parquet")
+    source = ParquetFiles(tmp_path / "views.parquet")
+    assert source.schema().types == [pa.string(), pa.binary()]
+    assert read(source)[0].to_pylist() == table.to_pylist()

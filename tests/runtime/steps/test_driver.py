@@ -21,11 +21,13 @@ from raflow import engines
 from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepExited, StepLost, StepTimedOut
 from raflow.metrics import Status
 from raflow.options import StepOptions
+from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.events import StepEvent
+from raflow.runtime.steps.heartbeat import heartbeat
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import pack
-from raflow.runtime.steps.worker import Left, Over, Task, Workers
+from raflow.runtime.steps.worker import Left, Over, Task, Workers, now
 
 
 def made(name: str, request: pytest.FixtureRequest) -> Iterator[Workers]:
@@ -238,6 +240,78 @@ def test_code_that_lets_no_other_thread_run_is_timed_out(apart: Workers) -> None
     driver.run()
     assert step.status is Status.TIMED_OUT
     assert isinstance(step.error, StepTimedOut)
+
+
+def test_a_step_that_gives_no_sign_of_life_for_too_long_is_timed_out_and_tried_again(
+    workers: Workers, tmp_path: Path
+) -> None:
+    def work() -> int:
+        tries = len(list(tmp_path.iterdir()))
+        (tmp_path / str(tries)).touch()
+        for number in range(5):
+            heartbeat(number)
+            time.sleep(0.11)  # so that each is told of
+        if not tries:
+            threading.Event().wait(60)
+        return tries
+
+    driver = StepDriver(workers)
+    step = driver.add(Step("work", work, options=StepOptions(retry=2, retry_delay=0), heartbeat=1))
+    driver.run()
+    assert driver.result(step) == 1
+    assert [type(failure.error) for failure in step.failures] == [StepTimedOut]
+    assert "step work gave no heartbeat for 1 s; it said last: 4" in str(step.failures[0].error)
+
+
+def test_code_that_lets_no_other_thread_run_gives_no_sign_of_life(apart: Workers) -> None:
+    def hold() -> None:
+        heartbeat()
+        re.match("(a+)+$", "a" * 64 + "b")
+
+    driver = StepDriver(apart)
+    steps = [driver.add(Step("hold", hold, id=f"hold_{number}", heartbeat=0.2)) for number in range(2)]
+    driver.run()
+    assert [step.status for step in steps] == [Status.TIMED_OUT] * 2
+
+
+def test_a_step_that_falls_silent_costs_no_attempt_of_those_that_share_its_call(workers: Workers) -> None:
+    def work(number: int) -> int:
+        heartbeat()
+        if number == 3:
+            threading.Event().wait(60)
+        return number
+
+    driver = StepDriver(workers, max_concurrency=1)
+    steps = [driver.add(Step("work", work, (number,), id=f"work_{number}", heartbeat=1)) for number in range(6)]
+    driver.run()
+    assert [step.status for step in steps].count(Status.SUCCEEDED) == 5
+    assert steps[3].status is Status.TIMED_OUT
+    assert {step.attempts for step in steps} == {1}
+
+
+@pytest.mark.parametrize("limit", [{"heartbeat": 0.5}, {"options": StepOptions(timeout=0.5)}], ids=["silence", "time"])
+def test_what_happens_while_the_driver_is_busy_counts(tmp_path: Path, limit: dict[str, Any]) -> None:
+    def work(mark: str) -> None:
+        while not (tmp_path / mark).exists():
+            heartbeat()
+            time.sleep(0.01)
+
+    def keep_busy(step: Step) -> None:
+        (tmp_path / "busy").touch()
+        time.sleep(1)  # longer than the limit
+        (tmp_path / "free").touch()
+        driver.finish(step, Attempt(now(), now(), (pack(None, "nothing"),)))
+
+    def begin(event: StepEvent) -> None:
+        if event.step == "work" and event.status is Status.RUNNING:
+            driver.add(Step("busy", same, host=keep_busy))
+
+    workers = engines.workers("local")
+    driver = StepDriver(workers, observers=[begin])
+    step = driver.add(Step("work", work, ("free" if "heartbeat" in limit else "busy",), **limit))
+    driver.run()
+    workers.close()
+    assert step.status is Status.SUCCEEDED
 
 
 def test_a_worker_lost_in_a_later_attempt_is_no_timeout(apart: Workers, tmp_path: Path) -> None:
@@ -548,22 +622,24 @@ class Hesitant:
         self.inner = engines.workers("local")
         self.held: list[Any] = []
         self.posts: list[Any] = []
+        self.lock = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def call(self, number: int, tasks: list[Task], needs: Any, post: Any) -> Any:
-        self.posts.append(post)
-        for message in self.held:
-            post(message)
-        self.held.clear()
+        with self.lock:
+            self.posts.append(post)
+            for message in self.held:
+                post(message)
         return self.inner.call(number, tasks, needs, post if len(self.posts) > 1 else self.hold)
 
     def hold(self, message: Any) -> None:
-        if isinstance(message, Left | Over):
-            self.held.append(message)
-        else:
-            self.posts[0](message)
+        with self.lock:
+            if isinstance(message, Left | Over) and len(self.posts) == 1:
+                self.held.append(message)
+            else:
+                self.posts[0](message)
 
 
 def test_what_follows_a_step_that_is_tried_again_runs_once() -> None:

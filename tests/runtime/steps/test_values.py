@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import threading
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
@@ -155,6 +157,21 @@ def test_data_frames_come_back_equal_and_one_reader_does_not_see_what_another_do
 def test_the_size_is_that_of_data_and_buffers() -> None:
     assert pack(np.zeros(1000), "it").size_bytes >= 8000
     assert pack([1, 2], "it").size_bytes < 100
+
+
+def test_a_packed_array_in_a_reference_cycle_can_be_collected() -> None:
+    program = """
+import gc
+import numpy
+from raflow.runtime.steps.values import pack
+
+for _ in range(100):
+    cycle = [pack(numpy.arange(10), "it")]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_a_packed_value_travels_with_its_buffers_apart() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -242,3 +243,17 @@ def test_each_task_is_either_taken_or_left_whoever_comes_first() -> None:
         for thread in threads:
             thread.join(WAIT_S)
         assert sorted([*left, *(name for mine in taken for name in mine)]) == sorted(map(str, range(200)))
+
+
+@pytest.mark.parametrize(
+    ("module", "unneeded"),
+    [
+        ("raflow.engines.child", {"numpy", "pandas", "pyarrow", "pydantic"}),
+        ("raflow.engines.ray.bench", {"numpy", "pandas", "pyarrow", "pydantic"}),
+        ("raflow.workflows.chain", {"numpy", "pandas", "pyarrow"}),
+    ],
+)
+def test_a_worker_starts_without_libraries_that_its_steps_may_not_need(module: str, unneeded: set[str]) -> None:
+    program = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert unneeded & set(done.stdout.split()) == set()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from raflow.errors import StepExited, StepTimedOut
-from raflow.workflows.inferred import LocalWorkflow, TaskError, TaskTimedout, wait
+from raflow.workflows.inferred import LocalWorkflow, TaskError, TaskTimedout, heartbeat, wait
 from raflow.workflows.inferred.workflow import InferredWorkflow
 
 Make = Callable[..., InferredWorkflow]
@@ -206,6 +206,72 @@ def test_a_timeout_that_is_used_up_is_an_error_of_its_own(workflow: Make, tmp_pa
         made.run()
     assert isinstance(caught.value.__cause__, StepTimedOut)
     assert isinstance(caught.value, TaskError)
+
+
+# -- signs of life ---------------------------------------------------------------------------------------------------
+
+
+def beating(times: int) -> str:
+    """Take longer than the limit, but never silently."""
+    for number in range(times):
+        assert heartbeat(f"{number} of {times}")
+        time.sleep(0.05)
+    return "done"
+
+
+def silent_at_first(folder: str) -> str:
+    if not (Path(folder) / "tried").exists():
+        (Path(folder) / "tried").touch()
+        heartbeat("half way")
+        threading.Event().wait(60)
+    return "done"
+
+
+def handed(heartbeat: Callable[..., bool], number: int) -> int:
+    assert heartbeat()
+    return number + 1
+
+
+def test_an_activity_may_take_long_as_long_as_it_gives_signs_of_life(workflow: Make) -> None:
+    made = workflow(lambda beating: lambda: beating(45))
+    made.conf_activity("beating", beating, heartbeat=2)
+    assert made.run() == "done"
+
+
+def test_an_activity_that_falls_silent_is_tried_again(workflow: Make, tmp_path: Path) -> None:
+    made = workflow(lambda silent: lambda: silent(str(tmp_path)))
+    made.conf_activity("silent", silent_at_first, heartbeat=0.5, retry=(0, 0))
+    assert made.run() == "done"
+
+
+def test_silence_that_no_attempt_is_left_for_is_a_timeout_that_tells_the_last_sign_of_life(tmp_path: Path) -> None:
+    made = LocalWorkflow(lambda silent: lambda: silent(str(tmp_path)))
+    made.conf_activity("silent", silent_at_first, heartbeat=0.5)
+    with pytest.raises(TaskTimedout, match="silent#1 gave no heartbeat for 0.5 s; it said last: half way"):
+        made.run()
+
+
+def test_an_activity_whose_first_parameter_is_heartbeat_gets_the_function_there(workflow: Make) -> None:
+    assert workflow(lambda handed: handed, handed=handed).run(1) == 2
+
+
+def test_an_abandoned_thread_learns_from_its_heartbeat_that_nobody_waits() -> None:
+    told = threading.Event()
+
+    def stay() -> None:
+        while heartbeat():
+            time.sleep(0.01)
+        told.set()
+
+    made = LocalWorkflow(lambda stay: lambda: stay())
+    made.conf_activity("stay", stay, timeout=0.1)
+    with pytest.raises(TaskTimedout):
+        made.run()
+    assert told.wait(30)
+
+
+def test_outside_a_workflow_a_heartbeat_does_nothing() -> None:
+    assert beating(1) == "done"
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

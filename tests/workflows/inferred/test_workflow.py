@@ -97,10 +97,8 @@ def test_a_missing_dependency_of_a_sub_workflow_is_told_before_anything_runs() -
         (lambda: LocalWorkflow(Squares).conf_activity("square", 3), "'square' must be callable"),  # type: ignore[arg-type]
         (lambda: LocalWorkflow(Squares).conf_activity("square", square, timeout=-1), "timeout"),
         (lambda: LocalWorkflow(Squares).conf_activity("square", square, timeouts=1), "timeouts"),
-        (
-            lambda: LocalWorkflow(Squares).conf_activity("square", square, heartbeat=5),
-            "bound each attempt with timeout=",
-        ),
+        (lambda: LocalWorkflow(Squares).conf_activity("square", square, heartbeat=0), "heartbeat of 'square' is 0"),
+        (lambda: LocalWorkflow(Squares).conf_activity("square", square, heartbeat="5"), "a positive number"),  # type: ignore[arg-type]
         (lambda: LocalWorkflow(Squares).conf_workflow("sub", Squares), "wrap it"),  # type: ignore[arg-type]
     ],
 )

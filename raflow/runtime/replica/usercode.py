@@ -11,28 +11,35 @@ from typing import Any
 import pyarrow as pa
 
 from raflow import convert
-from raflow.plan import Stage
-from raflow.runtime.rejects import Rejects, TooManyErrors
+from raflow.code import Code
+from raflow.plan import Op
+from raflow.runtime.replica import keeping
+from raflow.runtime.replica.rejects import Rejects, TooManyErrors
 
 
 class UserCode:
     """One instance of a processor. All methods are called on one thread.
 
     Args:
-        stage: The stage whose processor it is.
+        op: The processor.
         cancelled: Set when the replica must end; waits between retries stop at once.
     """
 
-    def __init__(self, stage: Stage, cancelled: threading.Event) -> None:
-        self.stage = stage
-        self.retry = stage.options.retry
+    def __init__(self, op: Op, cancelled: threading.Event) -> None:
+        assert isinstance(op.work, Code)
+        assert op.shape
+        self.function = op.work.function
+        self.keeps = op.work.keeps
+        self.shape = op.shape
+        self.options = op.options
+        self.retry = op.options.retry
         self.cancelled = cancelled
         self.instance: Any = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def setup(self) -> None:
         """Make the instance and call its `setup`."""
-        code = self.stage.code
+        code = self.function
         if isinstance(code, type):
             self.instance = code()
             self._maybe_call("setup")
@@ -59,26 +66,30 @@ class UserCode:
             hint: Output schema agreed so far.
             rejects: Takes the records that fail.
         """
-        if self.stage.shape.per_record:
+        if self.shape.per_record:
             return self._records(batch, first_row, hint, rejects)
         return self._batch(batch, first_row, hint, rejects)
 
     def _records(
         self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
     ) -> pa.RecordBatch | None:
-        decoded = self.stage.shape.decode(batch)
+        decoded, failed = self.shape.decode(batch), set[int]()
         for row, error in decoded.rejected:
             rejects.record(first + row, batch.slice(row, 1), error)
 
         def fail(index: int, error: Exception) -> None:
             row = decoded.rows[index]
+            failed.add(index)
             rejects.record(first + row, batch.slice(row, 1), error)
 
         call = self._patient(self.call)
         if inspect.iscoroutinefunction(self._code()):
             results = self._run(self._gather(decoded.values, fail))
         else:
-            results = _each(call, decoded.values, fail)
+            results = _each(call, decoded.values, len(decoded.rows), fail)
+        if self.keeps:
+            results = [False if index in failed else result for index, result in enumerate(results)]
+            return keeping.records(batch, decoded.rows, results, fail)
         encoded = convert.encode(results, hint)
         if encoded.rejected:
             # All results of a record are written, or none: its dead letter can then be replayed.
@@ -120,10 +131,13 @@ class UserCode:
     def _whole(
         self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
     ) -> pa.RecordBatch | None:
-        decoded = self.stage.shape.decode(batch)
-        encoded = convert.encode_batch(self.call(decoded.values), hint)
+        decoded = self.shape.decode(batch)
+        result = self.call(decoded.values)
         for row, error in decoded.rejected:
             rejects.record(first + row, batch.slice(row, 1), error)
+        if self.keeps:
+            return keeping.rows(batch, decoded.rows, result)
+        encoded = convert.encode_batch(result, hint)
         for _, error in encoded.rejected:
             rejects.result(str(error), error)
         return encoded.batch
@@ -146,7 +160,7 @@ class UserCode:
         return attempt
 
     async def _gather(self, values: Iterable[Any], fail: Callable[[int, Exception], None]) -> list[Any]:
-        code, slots = self._code(), asyncio.Semaphore(self.stage.options.concurrency)
+        code, slots = self._code(), asyncio.Semaphore(self.options.concurrency)
 
         async def one(value: Any) -> Any:
             async with slots:
@@ -167,7 +181,7 @@ class UserCode:
         return results
 
     def _code(self) -> Any:
-        return self.stage.code if self.instance is None else self.instance.process
+        return self.function if self.instance is None else self.instance.process
 
     def _maybe_call(self, name: str) -> None:
         method = getattr(self.instance, name, None)
@@ -182,18 +196,22 @@ class UserCode:
         return self.loop.run_until_complete(awaitable)
 
 
-def _each(call: Callable[[Any], Any], values: Iterable[Any], fail: Callable[[int, Exception], None]) -> list[Any]:
+def _each(
+    call: Callable[[Any], Any], values: Iterable[Any], rows: int, fail: Callable[[int, Exception], None]
+) -> list[Any]:
     """Return a result per value; None where the call failed. `map` keeps the loop out of the interpreter."""
     results: list[Any] = []
     calls = map(call, values)
-    while True:
+    while len(results) < rows:
         try:
             results.extend(calls)
+            if len(results) < rows:  # it looks like the end to `map`
+                msg = "the function raised StopIteration"
+                raise RuntimeError(msg)
         except Exception as error:
             fail(len(results), error)
             results.append(None)
-        else:
-            return results
+    return results
 
 
 def _returning(code: Callable[..., Any], run: Callable[[Any], Any]) -> Callable[..., Any]:

@@ -1,0 +1,45 @@
+"""What a Flow is made of inside: each node is one thing that is done to records.
+
+Processors and streams both come down to nodes; `raflow.plan` makes stages of them. A node knows the nodes
+before it, never those after it, so nodes cannot make a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raflow.code import Code
+from raflow.operators.contract import Narrow, Wide
+from raflow.sinks import Sink
+from raflow.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One thing that is done to records. Compared by identity: two equal ones do their work twice."""
+
+    work: Source | Code | Narrow | Wide
+    inputs: tuple[Node, ...] = ()
+    """Where its records come from: none for a source, one per input of a `Wide`; else their union."""
+    sinks: tuple[Sink, ...] = ()
+    """Each gets all its results."""
+    name: str = ""
+    """A processor's name; the plan names the others."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options that were given, without defaults."""
+
+
+def ancestry(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Yield the nodes and all before them, each once, the earlier ones first."""
+    seen: set[Node] = set()
+    waiting = [(node, False) for node in reversed(list(nodes))]
+    while waiting:
+        node, visited = waiting.pop()
+        if visited:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            waiting.append((node, True))
+            waiting += [(one, False) for one in reversed(node.inputs)]

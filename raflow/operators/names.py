@@ -1,0 +1,35 @@
+"""Whether the columns that an operator names are there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from raflow.errors import SchemaError
+
+
+def check_columns(names: Iterable[str], schema: pa.Schema, what: str) -> None:
+    """Check that a schema has these columns, each once.
+
+    Args:
+        names: The columns that are asked for.
+        schema: Where they should be.
+        what: Who asks, for the message: `group by zone`.
+
+    Raises:
+        SchemaError: A column is not there, or is there twice; names it and the columns there are.
+    """
+    for name in names:
+        found = schema.names.count(name)
+        if found == 1:
+            continue
+        if found:
+            msg = f"there are {found} columns {name!r} in the input of {what}; rename all but one"
+            raise SchemaError(msg)
+        close = difflib.get_close_matches(name, schema.names, n=1)
+        there = f"there are: {', '.join(schema.names)}" if schema.names else "the input has no columns"
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        msg = f"there is no column {name!r} for {what}; {there}{hint}"
+        raise SchemaError(msg)

@@ -1,0 +1,179 @@
+"""From a Flow to a Plan: names, options and validation of every node, then fusion."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from raflow import convert
+from raflow.code import Code
+from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor
+from raflow.nodes import Node, ancestry
+from raflow.operators.contract import Narrow, Wide
+from raflow.options import POOL_OPTIONS, FlowOptions, ProcessorOptions
+from raflow.plan.fusion import Fused, fuse
+from raflow.plan.stages import Exchange, Op, Plan, Stage
+from raflow.sinks import Sink
+from raflow.sources import Source
+from raflow.units import shortened
+
+if TYPE_CHECKING:
+    from raflow.flow import Flow
+
+_TITLE = 40
+"""Characters of a name that says what a node does."""
+
+Overrides = Mapping[str, Mapping[str, Any]]
+
+
+def make_plan(flow: Flow, overrides: Overrides) -> Plan:
+    """Validate a Flow; nothing is read or started.
+
+    Raises:
+        FlowError: It has no processors, or one of them is wrong.
+    """
+    if not flow.nodes:
+        msg = f"flow {flow.flow_id!r} has no processors; add one with @flow.consumer(source=..., sink=...)"
+        raise FlowError(msg)
+    nodes = list(ancestry(flow.nodes))
+    names = _names(nodes)
+    _check_overrides(flow.flow_id, [node.name for node in nodes if node.name], overrides)
+    ops = [_op(node, names, flow.options, overrides) for node in nodes]
+    wishes = {names[node]: wish for node in nodes if (wish := _wish(node, overrides.get(node.name, {})))}
+    return Plan(flow.flow_id, flow.options, _stages(fuse(ops, wishes), flow.options))
+
+
+def dry(plan: Plan, sink: Sink) -> Plan:
+    """Return the plan with one sink in place of all, and failing records skipped as they would be kept."""
+    return replace(plan, stages=tuple(_dry(stage, sink) for stage in plan.stages))
+
+
+def _dry(stage: Stage, sink: Sink) -> Stage:
+    ops = []
+    for op in stage.ops:
+        update = {"on_error": "skip"} if op.error_sink else {}
+        ops.append(replace(op, sinks=(sink,) if op.sinks else (), options=op.options.model_copy(update=update)))
+    return replace(stage, ops=tuple(ops), options=stage.options.model_copy(update={"num_replicas": 1}))
+
+
+def _names(nodes: Sequence[Node]) -> dict[Node, str]:
+    """Return a name for each node: its own, or one that says what it does."""
+    given = [node.name for node in nodes if node.name]
+    twice = next((name for name in given if given.count(name) > 1), None)
+    if twice:
+        msg = f"two processors are named {twice!r}; give one of them name='...'"
+        raise DuplicateName(msg)
+    names: dict[Node, str] = {node: node.name for node in nodes if node.name}
+    for node in nodes:
+        if not node.name and not isinstance(node.work, Source):
+            names[node] = _unused(_title(node.work), names.values())
+    taker = {before: node for node in reversed(nodes) for before in node.inputs}
+    for node in nodes:
+        if node not in names:
+            names[node] = _unused(f"{names[taker[node]]}.source" if node in taker else "source", names.values())
+    return names
+
+
+def _title(work: Code | Narrow | Wide) -> str:
+    """Return what a node does, in a few words."""
+    if isinstance(work, Code):
+        return str(getattr(work.function, "__name__", type(work.function).__name__)).strip("<>")
+    return shortened(work.label, _TITLE)
+
+
+def _unused(name: str, taken: Any) -> str:
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name} {number}"
+    return found
+
+
+def _check_overrides(flow_id: str, names: Sequence[str], overrides: Overrides) -> None:
+    for name in overrides:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+            msg = f"flow {flow_id!r} has no processor {name!r}{hint}"
+            raise InvalidOption(msg)
+
+
+def _wish(node: Node, override: Mapping[str, Any]) -> str:
+    """Return why a processor keeps a pool of its own; empty if it does not."""
+    given = {**node.options, **override}
+    if given.get("fuse") is False:
+        return "has fuse=False"
+    own = [name for name in POOL_OPTIONS if name in given]
+    return f"sets {' and '.join(own)}" if own else ""
+
+
+def _op(node: Node, names: Mapping[Node, str], flow: FlowOptions, overrides: Overrides) -> Op:
+    options = ProcessorOptions.layered(flow.processor_defaults(), node.options, overrides.get(node.name, {}))
+    credentials = flow.credentials()
+    if isinstance(options.on_error, Sink):
+        options = options.model_copy(update={"on_error": options.on_error.with_credentials(credentials)})
+    op = Op(
+        name=names[node],
+        work=node.work.with_credentials(credentials) if isinstance(node.work, Source) else node.work,
+        inputs=tuple(names[one] for one in node.inputs),
+        sinks=tuple(sink.with_credentials(credentials) for sink in node.sinks),
+        options=options,
+    )
+    return _with_shape(op, node.work) if isinstance(node.work, Code) else op
+
+
+def _with_shape(op: Op, code: Code) -> Op:
+    takes, gives = code.annotations(op.name)
+    try:
+        return replace(op, shape=convert.shape_of(takes), returned=convert.returned_schema(gives))
+    except InvalidProcessor as error:
+        msg = f"processor {op.name!r}: {error}"
+        raise InvalidProcessor(msg) from error
+
+
+def _stages(groups: Sequence[Fused], flow: FlowOptions) -> tuple[Stage, ...]:
+    home = {op.name: number for number, group in enumerate(groups) for op in group.ops}
+    takers = [(name, op) for group in groups for op in group.ops for name in op.inputs]
+    names: list[str] = []
+    for group in groups:
+        names.append(_unused(_stage_name(group), names))
+    return tuple(_stage(group, names[n], n, home, takers, flow) for n, group in enumerate(groups))
+
+
+def _stage(
+    group: Fused, name: str, number: int, home: Mapping[str, int], takers: Sequence[tuple[str, Op]], flow: FlowOptions
+) -> Stage:
+    across = [(giver, op) for giver, op in takers if home[giver] != home[op.name]]
+    batches = [(giver, op) for giver, op in across if not isinstance(op.work, Wide)]
+    wide = dict.fromkeys((giver, op) for giver, op in across if isinstance(op.work, Wide) and home[giver] == number)
+    exchanges = (
+        Exchange(giver, op.name, side) for giver, op in wide for side, one in enumerate(op.inputs) if one == giver
+    )
+    return Stage(
+        name=name,
+        ops=tuple(group.ops),
+        options=_pool_options(group, flow),
+        emits=tuple(dict.fromkeys(giver for giver, _ in batches if home[giver] == number)),
+        takes=tuple(dict.fromkeys(giver for giver, op in batches if home[op.name] == number)),
+        exchanges=tuple(exchanges),
+        takers={op.name: op.work for _, op in wide if isinstance(op.work, Wide)},
+        why="; ".join(dict.fromkeys(group.why)),
+    )
+
+
+def _stage_name(group: Fused) -> str:
+    code = [op.name for op in group.ops if isinstance(op.work, Code)]
+    operators = [op.name for op in group.ops if isinstance(op.work, Wide)] + code
+    narrow = [op.name for op in group.ops if isinstance(op.work, Narrow)]
+    return " → ".join(operators or narrow or [shortened(group.ops[0].label, _TITLE)])
+
+
+def _pool_options(group: Fused, flow: FlowOptions) -> ProcessorOptions:
+    """Return the options of the processor that has wishes, else of the first one, else the Flow's."""
+    code = [op for op in group.ops if isinstance(op.work, Code)]
+    for op in code:
+        if group.kind.startswith(f"{op.name!r} "):
+            return op.options
+    return code[0].options if code else ProcessorOptions.layered(flow.processor_defaults())

@@ -1,0 +1,1 @@
+"""How large the pools are: one look at all of them, one joint decision with reasons."""

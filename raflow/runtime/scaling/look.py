@@ -1,0 +1,123 @@
+"""The look that the autoscaler takes: from the stages of a run to a frozen snapshot of their pools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from raflow.runtime.dispatch import Dispatch
+from raflow.runtime.entry import EntryRun
+from raflow.runtime.scaling.speed import Speed
+from raflow.runtime.scaling.values import PoolState, Snapshot
+from raflow.runtime.shuffle import Shuffle
+from raflow.runtime.stage import StageRun
+
+_SOME_ROWS = 1000.0
+"""Taken for the records of a unit while nothing is known."""
+
+
+class Looks:
+    """Takes snapshots, and keeps the measured speeds between them.
+
+    Args:
+        stages: All of the run.
+        dispatch: Knows which stages wait for room.
+        shuffles: By name of the wide op.
+    """
+
+    def __init__(self, stages: Iterable[StageRun], dispatch: Dispatch, shuffles: Mapping[str, Shuffle]) -> None:
+        self._stages = list(stages)
+        self._dispatch = dispatch
+        self._shuffles = shuffles
+        self._speeds = {stage.stage.name: Speed() for stage in self._stages}
+
+    def take(self, now_s: float, capacity: Mapping[str, float], *, can_grow: bool) -> Snapshot:
+        """Return all pools that have, or will have, work."""
+        live = [stage for stage in self._stages if not stage.is_done]
+        names = {stage.stage.name for stage in live}
+        pools = tuple(self._pool(stage, names) for stage in live)
+        return Snapshot(now_s, dict(capacity), pools, can_grow)
+
+    def _waits(self, stage: StageRun) -> bool:
+        """Whether no unit that passes through the stage can begin yet."""
+        return not any(entry.running or (entry.waiting and self._can_begin(entry)) for entry in stage.through)
+
+    def _can_begin(self, entry: EntryRun) -> bool:
+        shuffle = self._shuffles.get(entry.name)
+        return shuffle is None or (self._dispatch.is_given(shuffle) and shuffle.is_cut)
+
+    def _pool(self, stage: StageRun, names: set[str]) -> PoolState:
+        name, options, pool = stage.stage.name, stage.stage.options, stage.pool
+        counts = stage.counts()
+        speed = self._speeds[name] = self._speeds[name].look(counts.rows_in, counts.rows_out, counts.busy_s)
+        units, rows = self._waiting(stage)
+        members = [member for member in pool.members.values() if not member.leaving]
+        fixed = options.num_replicas if options.autoscale or options.num_replicas else pool.size or None
+        return PoolState(
+            name,
+            options.needs(),
+            ready=sum(member.ready for member in members),
+            starting=sum(not member.ready for member in members),
+            draining=len(pool.members) - len(members),
+            min_replicas=options.min_replicas,
+            max_replicas=options.max_replicas,
+            fixed=fixed,
+            queued=units,
+            in_flight=pool.in_flight,
+            busy_s=counts.busy_s,
+            unit=rows / units if units else _SOME_ROWS,
+            rate=speed.rate,
+            selectivity=speed.selectivity,
+            consumers=tuple(
+                dict.fromkeys(
+                    taker.stage.name
+                    for channel in stage.stage.emits
+                    for taker in self._dispatch.takers(channel)
+                    if taker.stage.name in names
+                )
+            ),
+            blocked=self._dispatch.is_full(stage),
+            waits=self._waits(stage),
+            exhausted=self._is_exhausted(stage),
+        )
+
+    def _waiting(self, stage: StageRun) -> tuple[int, float]:
+        """Return the units that wait for a replica, and about how many records they have."""
+        units, rows = len(stage.line), float(sum(piece.rows for piece in stage.line))
+        for entry in stage.entries:
+            if self._can_begin(entry):
+                units += entry.work
+                rows += entry.work * _rows_of(entry, stage)
+        return units, rows
+
+    def _is_exhausted(self, stage: StageRun) -> bool:
+        """Whether nothing will come that is not in line yet."""
+        for entry in stage.through:
+            if entry in stage.entries:
+                continue
+            if entry.waiting or entry.splits is None:
+                return False
+            for passage in entry.running.values():
+                before = [at for at in passage.at.values() if set(at.stage.emits) & set(stage.stage.takes)]
+                if not all(at.over for at in before):
+                    return False
+        return True
+
+
+def _rows_of(entry: EntryRun, stage: StageRun) -> float:
+    """Return about how many records a unit has: of the first that waits, or of those that are done."""
+    split = entry.splits[entry.waiting[0]] if entry.splits and entry.waiting else None
+    if split is not None and split.rows:
+        return float(split.rows)
+    counts = stage.counts()
+    return counts.rows_in / len(entry.done) if entry.done and counts.rows_in else _SOME_ROWS
+
+
+def roomier(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot of an engine whose replicas share what there is: one of each pool always fits."""
+    capacity = dict(snapshot.capacity)
+    least: dict[str, float] = {}
+    for pool in [pool for pool in snapshot.pools if not pool.waits and not pool.ended]:
+        for name, amount in pool.needs.items():
+            least[name] = least.get(name, 0.0) + amount * max(pool.fixed or 0, pool.min_replicas, 1)
+    return replace(snapshot, capacity={name: max(capacity.get(name, 0.0), least.get(name, 0.0)) for name in capacity})

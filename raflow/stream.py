@@ -1,0 +1,475 @@
+"""The lazy stream: what is to be done to records, said step by step; nothing runs before a result is asked for."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from raflow.code import Code, called
+from raflow.convert import shape_of
+from raflow.errors import InvalidOption, InvalidProcessor, RaflowError
+from raflow.nodes import Node, ancestry
+from raflow.operators.aggregate import Aggregate
+from raflow.operators.columns import Drop, Rename, Select, WithColumns
+from raflow.operators.contract import Narrow, Wide
+from raflow.operators.distinct import Distinct
+from raflow.operators.filter import Filter
+from raflow.operators.join import Join
+from raflow.operators.limit import Limit
+from raflow.operators.passing import Count, Result, Union, Write
+from raflow.operators.reduce import MapGroups, ReduceByKey
+from raflow.operators.repartition import Repartition
+from raflow.operators.sample import Sample
+from raflow.operators.sort import Sort, by_of
+from raflow.options import ProcessorOptions
+from raflow.schemas import schema_of
+from raflow.sinks import Sink
+
+if TYPE_CHECKING:
+    from raflow.flow import Flow
+    from raflow.plan import Plan
+
+By: TypeAlias = "str | tuple[str, str] | Sequence[str | tuple[str, str]]"
+"""A column, or several, most important first; each may be a pair with "ascending" or "descending"."""
+Keys: TypeAlias = "str | Sequence[str] | Mapping[str, str]"
+"""A column that both sides have, a list of such, or the right side's columns by the left side's."""
+
+
+class Stream:
+    """Records and what is to be done to them. Immutable: each method returns a new stream.
+
+    Made by `Flow.read`, `raflow.from_arrow` and the like. Nothing runs until a method is called that
+    returns data (`collect`, `to_arrow`, `count`, …), which runs this stream at once, or the Flow is run
+    to which `write` has added it.
+
+    Those that run take `engine` ("auto", "ray" or "local") and `address` as `Flow.run` does.
+
+    Example:
+        >>> import pyarrow.compute as pc
+        >>> from raflow import Flow
+        >>> from raflow.connectors.memory import MemorySource
+        >>> trips = MemorySource([{"zone": 1, "fare": 4.0}, {"zone": 2, "fare": 0.0}, {"zone": 1, "fare": 6.0}])
+        >>> paid = Flow().read(trips).filter(pc.field("fare") > 0)
+        >>> paid.group_by("zone").agg(mean=("fare", "mean")).collect(engine="local")
+        [{'zone': 1, 'mean': 5.0}]
+    """
+
+    def __init__(self, flow: Flow, node: Node) -> None:
+        self._flow = flow
+        self.node = node
+
+    def __repr__(self) -> str:
+        return f"<Stream of {self._flow.flow_id}: {_said(self.node)}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            known = self.schema()
+            columns = "columns: decided by user code" if known is None else known.to_string(show_schema_metadata=False)
+        except RaflowError as error:
+            columns = str(error)
+        return f"<pre>{html.escape(columns)}</pre>{self._alone().plan()._repr_html_()}"
+
+    # -- with user code ---------------------------------------------------------------------------
+
+    def map(self, function: Callable[..., Any], *, name: str = "", **options: Any) -> Stream:
+        """Call a function with each record; what it returns takes the record's place.
+
+        The annotation of its parameter decides what it gets, as for `raflow.consumer`: a dict if there is
+        none. None drops the record, lists and generators flatten; `async def` and classes with
+        `setup`, `process` and `teardown` can be given, too.
+
+        Args:
+            function: What is called.
+            name: For logs and stats; it must be unique in the Flow.
+            options: Options of `raflow.options.ProcessorOptions`.
+
+        Raises:
+            InvalidProcessor: It cannot be called with one record.
+            InvalidOption: An option is unknown or its value cannot be used.
+
+        Example:
+            >>> import raflow
+            >>> raflow.from_arrow([{"n": 1}, {"n": 2}]).map(lambda r: {"n": r["n"] * 2}).collect(engine="local")
+            [{'n': 2}, {'n': 4}]
+        """
+        return self._code(Code(function), name, options)
+
+    def flat_map(self, function: Callable[..., Any], *, name: str = "", **options: Any) -> Stream:
+        """Call a function that returns or yields any number of records for each one; as `map` else."""
+        return self._code(Code(function), name, options)
+
+    def map_batches(self, function: Callable[..., Any], *, name: str = "", **options: Any) -> Stream:
+        """Call a function with each batch: a `pa.RecordBatch` if its annotation says nothing else.
+
+        Args:
+            function: Gets and returns a record batch, a table, a data frame or a list, by its annotations.
+            name: For logs and stats; it must be unique in the Flow.
+            options: Options of `raflow.options.ProcessorOptions`, e.g. `batch_rows`, `num_gpus`.
+
+        Raises:
+            InvalidProcessor: It cannot be called with one batch.
+            InvalidOption: An option is unknown or its value cannot be used.
+        """
+        code = Code(function, pa.RecordBatch)
+        title = name or _title(function)
+        called(function, title)
+        if shape_of(code.annotations(title)[0]).per_record:
+            msg = f"map_batches: {title} takes one record by its annotation; use map, or annotate it with a batch"
+            raise InvalidProcessor(msg)
+        return self._code(code, name, options)
+
+    def filter(self, condition: pc.Expression | Callable[..., Any], *, name: str = "", **options: Any) -> Stream:
+        """Keep the records for which a condition is true.
+
+        Args:
+            condition: An expression, `pc.field("fare") > 0`, which is also used to read less of Parquet
+                files; or a function that returns True or False for each record. Null counts as false.
+            name: Of a function, for logs and stats.
+            options: Of a function: options of `raflow.options.ProcessorOptions`.
+
+        Raises:
+            InvalidOption: The condition is neither.
+        """
+        if isinstance(condition, pc.Expression):
+            if name or options:
+                msg = f"{', '.join(['name', *options] if name else options)} cannot be given with an expression"
+                raise InvalidOption(msg)
+            return self._then(Filter(condition))
+        if not callable(condition):
+            msg = f"filter({condition!r}): give an expression, e.g. pc.field('fare') > 0, or a function"
+            raise InvalidOption(msg)
+        return self._code(Code(condition, keeps=True), name, options)
+
+    # -- columns ----------------------------------------------------------------------------------
+
+    def select(self, *columns: str) -> Stream:
+        """Keep only these columns, in this order."""
+        if not columns:
+            msg = "select() keeps no column: name at least one"
+            raise InvalidOption(msg)
+        return self._then(Select(_names("select", columns)))
+
+    def drop(self, *columns: str) -> Stream:
+        """Leave out these columns."""
+        return self._then(Drop(_names("drop", columns)))
+
+    def rename(self, names: Mapping[str, str]) -> Stream:
+        """Rename columns: new names by old ones."""
+        _names("rename", (*names, *names.values()))
+        return self._then(Rename(tuple(names.items())))
+
+    def with_columns(self, **columns: pc.Expression | Any) -> Stream:
+        """Add columns, or replace those of the same name.
+
+        Args:
+            columns: By name: an expression of the columns there are, `pc.field("tip") / pc.field("fare")`,
+                or a value for all records.
+        """
+        return self._then(WithColumns(tuple((key, _expression(key, one)) for key, one in columns.items())))
+
+    # -- by key -----------------------------------------------------------------------------------
+
+    def group_by(self, *keys: str) -> Grouped:
+        """Group by columns, for `agg`, `count` and `map_groups`. Null is a group, and so is NaN."""
+        return Grouped(self, _names("group_by", keys))
+
+    def reduce_by_key(self, function: Callable[[Any, Any], Any], *, key: str | Sequence[str], value: str) -> Stream:
+        """Reduce the values of each key to one with a function of two values.
+
+        Args:
+            function: Takes two values and returns one; associative, because the order is not defined.
+            key: Column of the key, or several.
+            value: Column of the values.
+        """
+        return self._then(ReduceByKey(function, _names("reduce_by_key", _list(key)), value))
+
+    def map_groups(self, function: Callable[..., Any], *, by: str | Sequence[str]) -> Stream:
+        """Call a function with all records of each group; what it returns takes their place.
+
+        Args:
+            function: Gets what its annotation says, e.g. a `pd.DataFrame`, of one group.
+            by: The columns to group by.
+        """
+        return self._then(MapGroups(function, _names("map_groups", _list(by))))
+
+    def join(self, other: Stream, on: Keys, how: str = "inner", suffix: str = "_right") -> Stream:
+        """Join with another stream. Null keys never meet.
+
+        Args:
+            other: The right side.
+            on: A column that both have, a list of such, or a mapping of left to right columns.
+            how: Kind of join: "inner", "left", "right", "outer", "semi" or "anti".
+            suffix: Added to the right side's columns that the left side has, too.
+        """
+        pairs = tuple(on.items()) if isinstance(on, Mapping) else tuple((one, one) for one in _list(on))
+        _names("join", [name for pair in pairs for name in pair])
+        return self._then(Join(pairs, how, suffix), self._other(other))
+
+    def sort(self, by: By, *, descending: bool = False) -> Stream:
+        """Sort by columns; nulls come last, NaN before them. Results then come in this order.
+
+        Args:
+            by: A column, or several, most important first; each may be a pair with "ascending" or
+                "descending".
+            descending: For the columns that are no pair.
+        """
+        given = [by] if isinstance(by, (str, tuple)) and not _is_several(by) else list(by)
+        order = "descending" if descending else "ascending"
+        return self._then(Sort(by_of(*((one, order) if isinstance(one, str) else one for one in given))))
+
+    def distinct(self, *on: str) -> Stream:
+        """Keep the first record of each value of these columns; without columns, of each record."""
+        return self._then(Distinct(_names("distinct", on) or None))
+
+    def repartition(self, number: int) -> Stream:
+        """Deal the records out evenly to so many units of work."""
+        return self._then(Repartition(_number(number, "repartition")))
+
+    def sample(self, fraction: float, seed: int = 0) -> Stream:
+        """Keep about so much of the records, each with the same chance; the same ones for the same seed."""
+        if not isinstance(fraction, (int, float)):
+            msg = f"sample: fraction is {fraction!r}; it must be a number from 0 to 1"
+            raise InvalidOption(msg)
+        return self._then(Sample(fraction, _number(seed, "sample: seed")))
+
+    def limit(self, rows: int) -> Stream:
+        """Keep the first records, in the order of the input."""
+        return self._then(Limit(_number(rows, "limit")))
+
+    def union(self, *others: Stream) -> Stream:
+        """Return all records of this stream and of others, in no order; all need the same columns."""
+        return Stream(self._flow, united([self.node, *(self._other(one) for one in others)]))
+
+    # -- results ----------------------------------------------------------------------------------
+
+    def write(self, sink: Sink | Sequence[Sink]) -> Flow:
+        """Have the records written when the Flow is run; returns the Flow: `stream.write(sink).run()`.
+
+        Args:
+            sink: Where they go; several each get all of them.
+
+        Raises:
+            InvalidOption: It is no sink.
+        """
+        sinks = tuple(sink) if isinstance(sink, (list, tuple)) else (sink,)
+        if not sinks or not all(isinstance(one, Sink) for one in sinks):
+            msg = f"write({sink!r}): it must be a raflow Sink, e.g. raflow.connectors.files.ParquetFiles(path)"
+            raise InvalidOption(msg)
+        self._flow.add_stream(Node(Write(), (self.node,), sinks))
+        return self._flow
+
+    def collect(self, *, engine: str = "auto", address: str | None = None) -> list[dict[str, Any]]:
+        """Run this stream and return its records as dicts."""
+        rows: list[dict[str, Any]] = self.to_arrow(engine=engine, address=address).to_pylist()
+        return rows
+
+    def to_arrow(self, *, engine: str = "auto", address: str | None = None) -> pa.Table:
+        """Run this stream and return its records as a table; those of `sort` in order."""
+        from raflow import collecting
+
+        return collecting.table(self._alone, self.schema, engine, address)
+
+    def to_pandas(self, *, engine: str = "auto", address: str | None = None) -> Any:
+        """Run this stream and return its records as a `pandas.DataFrame`."""
+        return self.to_arrow(engine=engine, address=address).to_pandas()
+
+    def to_polars(self, *, engine: str = "auto", address: str | None = None) -> Any:
+        """Run this stream and return its records as a `polars.DataFrame`, which must be installed."""
+        from raflow import collecting
+
+        return collecting.polars_frame(self.to_arrow(engine=engine, address=address))
+
+    def to_ray_dataset(self, *, address: str | None = None) -> Any:
+        """Run this stream on Ray and return its records as a `ray.data.Dataset`, in Ray's store."""
+        from raflow import collecting
+
+        return collecting.ray_dataset(self._alone, self.schema, address)
+
+    def iter_batches(self, *, engine: str = "auto", address: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Run this stream and yield its record batches while it runs, as they come; those of `sort` in order.
+
+        The run starts with the first batch that is asked for. What is not taken yet waits in bounded memory:
+        a few units of work, then the run waits. Closing the iterator stops the run.
+        """
+        from raflow import collecting
+
+        return collecting.batches(self._alone, engine, address, in_order=_is_sorted(self.node))
+
+    def take(self, rows: int, *, engine: str = "auto", address: str | None = None) -> list[dict[str, Any]]:
+        """Run this stream until it has so many records, and return the first ones as dicts."""
+        return self.limit(rows).collect(engine=engine, address=address)
+
+    def count(self, *, engine: str = "auto", address: str | None = None) -> int:
+        """Run this stream and return the number of its records."""
+        counts = self._then(Count()).to_arrow(engine=engine, address=address)
+        return int(pc.sum(counts["rows"]).as_py()) if counts.num_rows else 0
+
+    def show(self, rows: int = 10, *, engine: str = "auto", address: str | None = None) -> None:
+        """Run this stream until it has so many records, and print the first ones as a table."""
+        table = self.limit(rows).to_arrow(engine=engine, address=address)
+        print(table.to_pandas().to_string(index=False) if table.num_rows else f"no records; {table.schema.names}")
+
+    def schema(self) -> pa.Schema | None:
+        """Return names and types of the columns; None if user code decides them. Reads no records.
+
+        Raises:
+            SchemaError: A step does not fit what is before it; says what.
+            SourceError: A source is missing or unreadable.
+        """
+        return schema_of(self.node, self._flow.options.credentials())
+
+    def explain(self) -> Plan:
+        """Return the plan: what would run where, and what would be read. `print` draws it, a notebook shows it.
+
+        Sources are looked at, to know their columns; no records are read.
+
+        Raises:
+            SchemaError: A step does not fit what is before it; says what.
+            SourceError: A source is missing or unreadable.
+        """
+        from raflow import collecting
+
+        return collecting.plan(self._alone())
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _code(self, code: Code, name: str, options: dict[str, Any]) -> Stream:
+        ProcessorOptions(**options)
+        title = name or _title(code.function)
+        called(code.function, title)
+        try:
+            shape_of(code.annotations(title)[0])
+        except InvalidProcessor as error:
+            msg = f"processor {title!r}: {error}"
+            raise InvalidProcessor(msg) from error
+        return Stream(self._flow, Node(code, self._before(), name=name, options=options))
+
+    def _then(self, work: Narrow | Wide, *others: Node) -> Stream:
+        before = self._before() if isinstance(work, Narrow) else (self.node, *others)
+        return Stream(self._flow, Node(work, before))
+
+    def _before(self) -> tuple[Node, ...]:
+        """Return what comes next to this: a union's own inputs, since all but exchanges take several."""
+        return self.node.inputs if isinstance(self.node.work, Union) else (self.node,)
+
+    def _other(self, other: Stream) -> Node:
+        if not isinstance(other, Stream):
+            msg = f"{other!r} is no stream; give one from flow.read(source)"
+            raise InvalidOption(msg)
+        return other.node
+
+    def _alone(self, *sinks: Sink) -> Flow:
+        """Return a Flow that does only this, and writes only to these sinks."""
+        flow = type(self._flow)(self._flow.flow_id, self._flow.options)
+        alone: dict[Node, Node] = {}
+        for node in ancestry([self.node]):
+            alone[node] = replace(node, inputs=tuple(alone[one] for one in node.inputs), sinks=())
+        flow.add_stream(Node(Result(), (alone[self.node],), sinks))
+        return flow
+
+
+class Grouped:
+    """A stream with the columns by which it is grouped; from `Stream.group_by`."""
+
+    def __init__(self, stream: Stream, keys: tuple[str, ...]) -> None:
+        self._stream = stream
+        self._keys = keys
+
+    def __repr__(self) -> str:
+        return f"<Grouped by {', '.join(self._keys) or 'nothing'}: {self._stream!r}>"
+
+    def agg(self, **aggregations: tuple[str, str]) -> Stream:
+        """Return one record per group: its keys and these columns.
+
+        Args:
+            aggregations: By name of the new column: a column and what is made of it, one of "mean", "sum",
+                "count", "min", "max", "std", "first", "approx_distinct" and others.
+
+        Raises:
+            InvalidOption: There are none, or one is unknown.
+        """
+        if not aggregations:
+            msg = f'agg() of {self!r} makes nothing: give it columns, e.g. agg(mean=("fare", "mean"))'
+            raise InvalidOption(msg)
+        for name, given in aggregations.items():
+            if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], str):
+                msg = f'agg({name}={given!r}): give a column and a function, e.g. {name}=("fare", "mean")'
+                raise InvalidOption(msg)
+        return self._stream._then(Aggregate(self._keys, tuple((name, *one) for name, one in aggregations.items())))
+
+    def count(self, name: str = "count") -> Stream:
+        """Return one record per group: its keys and the number of its records."""
+        return self._stream._then(Aggregate(self._keys, ((name, None, "count"),)))
+
+    def map_groups(self, function: Callable[..., Any]) -> Stream:
+        """Call a function with all records of each group; see `Stream.map_groups`."""
+        return self._stream.map_groups(function, by=self._keys)
+
+
+def united(nodes: Sequence[Node]) -> Node:
+    """Return a node with all records of several; those of one that is there twice come twice."""
+    if len(nodes) == 1:
+        return nodes[0]
+    inputs: dict[Node, None] = {}
+    for node in nodes:
+        inputs[Node(Union(), (node,)) if node in inputs else node] = None
+    return Node(Union(), tuple(inputs))
+
+
+def _number(value: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{what} is {value!r}; it must be a whole number"
+        raise InvalidOption(msg)
+    return value
+
+
+def _names(method: str, names: Sequence[str]) -> tuple[str, ...]:
+    for name in names:
+        if not isinstance(name, str):
+            msg = f"{method}: {name!r} is no name of a column; give texts"
+            raise InvalidOption(msg)
+    return tuple(names)
+
+
+def _expression(name: str, value: Any) -> pc.Expression:
+    try:
+        return value if isinstance(value, pc.Expression) else pc.scalar(value)
+    except pa.ArrowException as error:
+        hint = "give an expression, e.g. pc.field('fare') * 2, or a value that Arrow has a type for"
+        msg = f"with_columns: {name} cannot be {value!r:.60}; {hint}"
+        raise InvalidOption(msg) from error
+
+
+def _list(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _is_several(by: Any) -> bool:
+    """Whether a tuple is several columns rather than one with its order."""
+    return isinstance(by, tuple) and not (len(by) == 2 and by[1] in ("ascending", "descending"))
+
+
+def _title(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
+
+
+def _is_sorted(node: Node) -> bool:
+    """Return whether nothing that changes the order comes after a sort."""
+    while len(node.inputs) == 1 and not isinstance(node.work, Wide):
+        node = node.inputs[0]
+    return isinstance(node.work, Sort)
+
+
+def _said(node: Node) -> str:
+    steps = []
+    for one in ancestry([node]):
+        if isinstance(one.work, Code):
+            steps.append(one.name or _title(one.work.function))
+        else:
+            steps.append(one.work.label if isinstance(one.work, (Narrow, Wide)) else repr(one.work))
+    return " → ".join(steps)

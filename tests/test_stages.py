@@ -1,0 +1,214 @@
+"""Flows of several stages: batches routed between pools, the same on both engines."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from raflow import Flow, FlowOptions, RunFailed, consumer
+from raflow.connectors.memory import MemorySink, MemorySource
+from raflow.errors import DuplicateName, InvalidOption
+from raflow.metrics import Status
+
+ROWS = 1000
+OWN: dict[str, Any] = {"num_replicas": 1, "num_cpus": 0.25}
+"""A pool of its own, so small that four of them fit on one CPU."""
+
+
+def numbers(rows: int = ROWS, per_split: int = 100) -> MemorySource:
+    return MemorySource([{"n": n} for n in range(rows)], rows_per_split=per_split)
+
+
+def add_one(record: dict) -> dict:  # type: ignore[type-arg]
+    return {"n": record["n"] + 1}
+
+
+def twice(record: dict) -> dict:  # type: ignore[type-arg]
+    return {"n": record["n"] * 2}
+
+
+def same(record: dict) -> dict:  # type: ignore[type-arg]
+    return record
+
+
+def found(sink: MemorySink) -> list[int]:
+    return sorted(record["n"] for record in sink.records())
+
+
+def test_processors_without_wishes_run_as_one_stage(engine: str) -> None:
+    flow, sink = Flow(flow_options=FlowOptions(num_replicas=1)), MemorySink()
+    first = consumer(source=numbers())(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, sink=sink)(twice))
+    (stage,) = flow.run(engine=engine).stats().stages
+    assert (stage.name, stage.counts.rows_in, stage.counts.rows_out) == ("add_one → twice", ROWS, ROWS)
+    assert found(sink) == [2 * (n + 1) for n in range(ROWS)]
+
+
+def test_a_processor_with_wishes_has_a_pool_to_which_batches_are_routed(engine: str) -> None:
+    flow, sink = Flow(), MemorySink()
+    first = consumer(source=numbers(), **OWN)(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, sink=sink, num_replicas=2, num_cpus=0.25)(twice))
+    stats = flow.run(engine=engine).stats()
+    assert [(stage.name, stage.counts.rows_in) for stage in stats.stages] == [("add_one", ROWS), ("twice", ROWS)]
+    assert found(sink) == [2 * (n + 1) for n in range(ROWS)]
+
+
+def test_a_processor_reads_several_and_several_read_it(engine: str) -> None:
+    flow, union, sinks = Flow(flow_options=FlowOptions(num_cpus=0.2)), MemorySink(), [MemorySink(), MemorySink()]
+    first = consumer(source=numbers(), sink=sinks[0])(add_one)
+    second = consumer(source=first, sink=sinks[1], **OWN)(twice)
+    for one in (first, second, consumer(source=[first, second], sink=union, name="both", **OWN)(same)):
+        flow.add_consumer(one)
+    flow.run(engine=engine)
+    assert found(sinks[0]) == [n + 1 for n in range(ROWS)]
+    assert found(sinks[1]) == [2 * (n + 1) for n in range(ROWS)]
+    assert found(union) == sorted([n + 1 for n in range(ROWS)] + [2 * (n + 1) for n in range(ROWS)])
+
+
+def test_records_keep_their_order_where_they_are_asked_to(engine: str) -> None:
+    flow, sink = Flow(), MemorySink()
+    first = consumer(source=numbers(per_split=500), batch_rows=20, **OWN)(add_one)
+    flow.add_consumer(first)
+    keep = consumer(source=first, sink=sink, num_replicas=2, num_cpus=0.25, preserve_order=True, batch_rows=10)
+    flow.add_consumer(keep(twice))
+    flow.run(engine=engine)
+    assert [record["n"] for record in sink.records()] == [2 * (n + 1) for n in range(ROWS)]
+
+
+def test_failing_records_are_told_by_the_processor_in_which_they_fail(engine: str) -> None:
+    flow, sink, letters = Flow(), MemorySink(), MemorySink()
+
+    def fail_on_even(record: dict) -> dict:  # type: ignore[type-arg]
+        if record["n"] % 2 == 0:
+            raise ValueError(record["n"])
+        return record
+
+    first = consumer(source=numbers(100, 10), **OWN)(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, sink=sink, on_error=letters, name="odd", **OWN)(fail_on_even))
+    stats = flow.run(engine=engine).stats()
+    assert found(sink) == [n for n in range(1, 101) if n % 2]
+    assert Counter(letter["processor"] for letter in letters.records()) == {"odd": 50}
+    assert [stage.counts.dead_letters for stage in stats.stages] == [0, 50]
+
+
+def test_an_error_in_a_later_stage_names_its_processor_and_the_split(engine: str) -> None:
+    flow = Flow()
+
+    def fail(record: dict) -> None:  # type: ignore[type-arg]
+        raise ValueError("no")
+
+    first = consumer(source=numbers(100, 10), **OWN)(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, **OWN)(fail))
+    with pytest.raises(RunFailed, match="processor 'fail' failed in process.*ValueError: no") as raised:
+        flow.run(engine=engine)
+    assert (raised.value.processor, raised.value.split is not None) == ("fail", True)
+
+
+def test_a_type_that_widens_late_is_written_wide_by_a_later_stage_too(engine: str) -> None:
+    flow, sink = Flow(), MemorySink()
+
+    def widen(record: dict) -> dict:  # type: ignore[type-arg]
+        return {"n": record["n"] if record["n"] < 900 else record["n"] + 0.5}
+
+    first = consumer(source=numbers(), **OWN)(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, sink=sink, **OWN)(widen))
+    flow.run(engine=engine)
+    assert sink.table().schema.field("n").type == pa.float64()
+    assert found(sink) == [n if n < 900 else n + 0.5 for n in range(1, ROWS + 1)]
+
+
+def test_what_a_stage_gives_waits_in_a_bounded_line() -> None:
+    flow, taken = Flow(), []
+
+    def make(record: dict) -> dict:  # type: ignore[type-arg]
+        taken.append(record["n"])
+        return {"n": record["n"], "data": b"x" * 100_000}
+
+    def slow(batch: pa.RecordBatch) -> None:
+        if not seen:
+            seen.append(len(taken))
+            time.sleep(0.5)  # what is measured: how far the first stage gets meanwhile
+
+    seen: list[int] = []
+    first = consumer(source=numbers(20_000, 20_000), batch_rows=10, **OWN)(make)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, **OWN)(slow))
+    from raflow.engines import local
+
+    share, local._STORE_SHARE = local._STORE_SHARE, 20_000_000 / local._memory_bytes()
+    try:
+        run = flow.start(engine="local")
+        while not seen:
+            assert not run.wait(0.01)
+        run.stop()
+        run.settled(30)
+    finally:
+        local._STORE_SHARE = share
+    assert run.status() is Status.CANCELLED
+    assert seen[0] < 2_000
+
+
+def test_a_drained_run_of_several_stages_is_resumed(engine: str) -> None:
+    flow, sink = Flow("drained"), MemorySink()
+
+    def slow(record: dict) -> dict:  # type: ignore[type-arg]
+        time.sleep(0.001)
+        return record
+
+    first = consumer(source=numbers(2000, 100), **OWN)(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, sink=sink, batch_rows=10, **OWN)(slow))
+    run = flow.start(engine=engine)
+    while not run.stats().stages[1].counts.rows_in:
+        assert not run.wait(0.01)
+    run.drain()
+    run.settled(60)
+    assert run.status() is Status.CANCELLED
+    part = found(sink)
+    assert 0 < len(part) < 2000
+    flow.run(engine=engine, resume=run.id)
+    assert found(sink) == list(range(1, 2001))
+
+
+def test_a_limited_run_reads_so_many_records_of_each_source(engine: str) -> None:
+    flow = Flow()
+    first = consumer(source=numbers(), **OWN)(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, sink=MemorySink(), **OWN)(twice))
+    run = flow.run(engine=engine, limit=7)
+    assert sorted(record["n"] for record in run.preview()) == [2 * n for n in range(1, 8)]
+
+
+def test_a_plan_says_why_stages_are_apart() -> None:
+    flow = Flow()
+    first = consumer(source=numbers())(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, num_gpus=1)(twice))
+    flow.add_consumer(consumer(source=first, fuse=False, name="alone")(twice))
+    text = str(flow.plan())
+    assert "'twice' sets num_gpus" in text
+    assert "'alone' has fuse=False" in text
+
+
+def test_wrong_graphs_are_refused_by_name() -> None:
+    flow = Flow()
+    first = consumer(source=numbers(), name="p")(add_one)
+    flow.add_consumer(consumer(source=first, name="q")(twice))
+    assert [op.name for op in flow.plan().ops()] == ["p.source", "p", "q"]
+    other: Any = consumer(source=numbers(), name="p")(twice)
+    flow.add_consumer(consumer(source=[first, other], name="r")(twice))
+    with pytest.raises(DuplicateName, match="two processors are named 'p'"):
+        flow.plan()
+    with pytest.raises(InvalidOption, match="source is an empty list"):
+        consumer(source=[])
+    with pytest.raises(InvalidOption, match="min_replicas is 3, max_replicas 2"):
+        consumer(source=numbers(), min_replicas=3, max_replicas=2)
