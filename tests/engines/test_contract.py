@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -113,17 +114,13 @@ def test_code_that_cannot_travel_is_named(ray_session: None) -> None:
     ray = engines.make("ray")
     lock = threading.Lock()
 
-    class Job:
-        class stage:
-            name = "locked"
+    def code(record: dict[str, Any]) -> None:
+        with lock:
+            pass
 
-            @staticmethod
-            def code(record: dict[str, Any]) -> None:
-                with lock:
-                    pass
-
+    job = SimpleNamespace(stage=SimpleNamespace(ops=[SimpleNamespace(name="locked", work=code)]))
     with pytest.raises(NotPicklable, match="'locked'.*lock"):
-        ray.pack(Counter, Job)
+        ray.pack(Counter, job)
 
 
 def test_the_engine_is_what_was_asked_for_else_the_environments_else_ray(

@@ -26,5 +26,7 @@ def work(batch: pa.RecordBatch) -> pa.RecordBatch:
     Path(CONFIG["pids"], str(os.getpid())).touch()
     Path(CONFIG["seen"], f"{batch.column('n')[0].as_py()}-{random.random()}").touch()
     time.sleep(CONFIG.get("work_s", 0.2))  # the work
+    while "gate" in CONFIG and not Path(CONFIG["gate"]).exists():
+        time.sleep(0.02)
     chance = pa.array([random.choice("abc") for _ in range(batch.num_rows)])
     return batch.append_column("chance", chance)

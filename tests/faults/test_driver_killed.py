@@ -87,9 +87,11 @@ def test_a_changed_input_is_refused_by_name(job: Job, wait_until: Until) -> None
 
 
 def test_a_run_that_is_alive_or_done_or_unknown_cannot_be_resumed(job: Job, wait_until: Until) -> None:
+    job.settings["gate"] = str(job.folder / "gate")
     process = job.start()
-    wait_until(lambda: job.committed() >= 1, "a unit is committed")
+    wait_until(lambda: job.seen() >= 1, "a batch has begun")
     assert "still alive" in job.finish(job.start("--resume", "last"), code=1)
+    (job.folder / "gate").touch()
     job.finish(process)
     assert "nothing to resume" in job.finish(job.start("--resume", "last"), code=1)
     assert "no run 'nonesuch'" in job.finish(job.start("--resume", "nonesuch"), code=1)
