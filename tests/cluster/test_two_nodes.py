@@ -236,12 +236,30 @@ def test_a_local_folder_is_refused_unless_all_nodes_share_it(cluster: Cluster, t
 
 def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, tmp_path: Path) -> None:
     # The last test of this file: the cluster has one node afterwards.
-    env = {**cluster.env, "OUTPUT": str(tmp_path / "out"), "SECONDS": "0.2"}
-    process = start("raflow", "run", str(CLUSTER / "spread.py"), env=env)
-    while len(nodes := seen(tmp_path / "out")) < 2:
-        assert process.poll() is None, f"the run ended with rows of {nodes} before a node was ended"
-        time.sleep(0.2)
+    marks, gate = tmp_path / "marks", tmp_path / "gate"
+    marks.mkdir()
+    env = {**cluster.env, "OUTPUT": str(tmp_path / "out"), "SECONDS": "0.2", "MARKS": str(marks), "GATE": str(gate)}
+    spread = start("raflow", "run", str(CLUSTER / "spread.py"), "--set", "spread.num_cpus=0.4", env=env)
+    grouped = start(
+        "raflow", "run", str(CLUSTER / "exchange.py"), env={**env, "OUTPUT": str(tmp_path / "groups")}
+    )
+    while len(nodes := seen(tmp_path / "out")) < 2 or not all(len(at(marks, what)) == 2 for what in ("given", "group")):
+        for process in (spread, grouped):
+            assert process.poll() is None, f"a run ended before a node was ended: {finish(process)}"
+        time.sleep(0.1)
     cluster.kill_second()
-    printed = finish(process)
+    printed = finish(spread)
     assert "1 lost" in printed
     assert set(rows(tmp_path / "out")["node"].to_pylist()) == nodes
+    # The pieces that the dead node had of an exchange are made again; each group is there once, and whole.
+    gate.touch()
+    assert "lost; they are made again" in finish(grouped)
+    groups = ds.dataset(tmp_path / "groups").to_table().sort_by("key")
+    assert groups["key"].to_pylist() == list(range(20))
+    assert groups["total"].to_pylist() == [sum(range(key, RECORDS, 20)) for key in range(20)]
+    assert len(set(groups["node"].to_pylist())) == 1
+
+
+def at(marks: Path, what: str) -> set[str]:
+    """The nodes on which a function was called."""
+    return {path.name.split()[1] for path in marks.glob(f"{what} *")}

@@ -29,6 +29,7 @@ class Job:
     output: str
     settings: dict[str, Any] = field(default_factory=dict)
     engine: str = "local"
+    program: Path = PROGRAM
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -39,6 +40,10 @@ class Job:
     def seen(self) -> int:
         """How many batches the processor was given, over all attempts."""
         return len(list((self.folder / "seen").iterdir()))
+
+    def marks(self, what: str) -> int:
+        """How often a part of the processor was called that leaves such marks."""
+        return len(list((self.folder / "seen").glob(f"{what}-*")))
 
     def environment(self) -> dict[str, str]:
         """The environment of the program's process."""
@@ -55,7 +60,7 @@ class Job:
             "-m",
             "raflow",
             "run",
-            f"{PROGRAM}:app",
+            f"{self.program}:app",
             "--engine",
             self.engine,
             *arguments,

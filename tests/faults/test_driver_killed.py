@@ -9,7 +9,9 @@ from pathlib import Path
 
 import fsspec
 import psutil
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.conftest import FILES, ROWS, Job
@@ -95,6 +97,30 @@ def test_a_run_that_is_alive_or_done_or_unknown_cannot_be_resumed(job: Job, wait
     job.finish(process)
     assert "nothing to resume" in job.finish(job.start("--resume", "last"), code=1)
     assert "no run 'nonesuch'" in job.finish(job.start("--resume", "nonesuch"), code=1)
+
+
+@pytest.mark.parametrize("side", ["given", "group"])
+def test_a_run_with_an_exchange_goes_on_from_either_side_of_it(job: Job, wait_until: Until, side: str) -> None:
+    job.program = job.program.with_name("exchange.py")
+    done = (lambda: job.marks(side)) if side == "given" else (lambda: len(written(job, "groups")))
+    process = job.start()
+    wait_until(lambda: done() >= 5, f"five of {side} are done")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    groups, before = written(job, "groups"), job.marks("group")
+    job.finish(job.start("--resume", "last"))
+    numbers = range(FILES * ROWS)
+    assert [row["n"] for row in written(job, "aside")] == list(numbers)
+    totals = [{"n": key, "total": sum(n for n in numbers if n % 20 == key)} for key in range(20)]
+    assert written(job, "groups") == totals
+    assert job.marks("group") - before <= 20 - len(groups)
+
+
+def written(job: Job, what: str) -> list[dict[str, int]]:
+    """The records of one output."""
+    found = list(Path(job.output, what).glob("*.parquet"))
+    records = pa.concat_tables(pq.read_table(path) for path in found).to_pylist() if found else []
+    return sorted(records, key=lambda row: row["n"])
 
 
 def test_a_new_run_sweeps_what_a_killed_one_has_staged(job: Job, wait_until: Until) -> None:
