@@ -222,7 +222,8 @@ def enlarge(disk: Path) -> None:
 
 def rows(folder: Path) -> list[int]:
     """What a reader of the folder sees."""
-    found: list[int] = ds.dataset(folder).to_table(columns=["n"])["n"].to_pylist()
+    files = [str(path) for path in folder.glob("[!.]*.parquet")]
+    found: list[int] = ds.dataset(files).to_table(columns=["n"])["n"].to_pylist() if files else []
     return sorted(found)
 
 

@@ -66,7 +66,8 @@ class RayEngine:
 
     def available(self) -> dict[str, float]:
         """Return what no actor or task holds now."""
-        return plain(ray.available_resources())
+        nothing = dict.fromkeys(ray.cluster_resources(), 0.0)  # Ray leaves out what is used up
+        return plain({**nothing, **ray.available_resources()})
 
     def pack(self, make: Callable[..., Any], *args: Any) -> Any:
         """Put the pickled code into the object store, once for all replicas."""
