@@ -36,11 +36,11 @@ def mark(what: str) -> str:
 
 
 def keyed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Add the column to group by."""
+    """Add the column to group by, and a load: Ray keeps what is small with the driver."""
     time.sleep(0.1)  # the work
     node = mark("given")
     keys = pa.array([n % 20 for n in batch.column("n").to_pylist()])
-    return batch.append_column("key", keys).append_column("from", pa.array([node] * batch.num_rows))
+    return batch.append_column("key", keys).append_column("load", pa.array([node * 100] * batch.num_rows))
 
 
 def total(group: pa.Table) -> dict[str, object]:

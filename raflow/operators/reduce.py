@@ -111,6 +111,7 @@ class MapGroups(Wide):
 
     def __post_init__(self) -> None:
         check_function(self.function, self.by, "map_groups")
+        self._shape  # noqa: B018 - known before it travels: a replica may lack the modules that annotations name
 
     @property
     def label(self) -> str:
@@ -130,7 +131,7 @@ class MapGroups(Wide):
             InvalidProcessor: The annotations do not fit a group.
         """
         check_columns(self.by, given[0], self.label)
-        shape, _ = self._shape()
+        shape, _ = self._shape
         if shape.columns is not None:
             check(shape.columns, given[0])
 
@@ -142,7 +143,7 @@ class MapGroups(Wide):
             RecordError: A row does not fit the function's record type, or a result is nothing that has columns.
         """
         (table,) = tables
-        shape, hint = self._shape()
+        shape, hint = self._shape
         none = pa.schema([] if hint is None else hint).empty_table()
         if not table.num_rows:
             return none
@@ -152,6 +153,7 @@ class MapGroups(Wide):
         batch = _encoded(results, hint, groups)
         return none if batch is None else pa.Table.from_batches([batch])
 
+    @functools.cached_property
     def _shape(self) -> tuple[Shape, pa.Schema | None]:
         """Return what the function gets, and the columns that it returns if its annotation says so."""
         takes, returns = Code(self.function, takes=list).annotations(self.label)

@@ -61,7 +61,8 @@ class Exchanges:
             return
         references = [reference for one in shuffle.all() for reference in one.references if reference is not None]
         missing = shuffle.lost(self._state.engine.gone(references), references)
-        log.warning("%s of %d units are lost; they are made again", shuffle.op.name, len(missing))
+        missing = missing or shuffle.givers(passage.order.split)  # they are back, or nobody knows: give all again
+        log.warning("what %d units gave to %s is lost; they are done again", len(missing), shuffle.op.name)
         for entry, unit in missing:
             self._replay(shuffle, entry, unit)
         self._pools.resize()

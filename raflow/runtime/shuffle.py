@@ -175,6 +175,11 @@ class Shuffle:
         missing = {id(one) for one, is_gone in zip(references, gone, strict=True) if is_gone}
         return {key[0] for key, many in self.given.items() for one in many if missing & {id(r) for r in one.references}}
 
+    def givers(self, split: Split) -> set[Unit]:
+        """Return the units that gave something to these partitions."""
+        start, end = split.payload
+        return {key[0] for key, many in self.given.items() for one in many if any(one.pieces.rows[start:end])}
+
     def _split(self, start: int, end: int, rows: int, size: int) -> Split:
         which = f"partition {start}" if end == start + 1 else f"partitions {start}-{end - 1}"
         return Split(f"{self.op.name} {which}", [start, end], rows=rows, bytes=size)

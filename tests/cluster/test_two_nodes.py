@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -239,25 +240,29 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, tmp_pa
     marks, gate = tmp_path / "marks", tmp_path / "gate"
     marks.mkdir()
     env = {**cluster.env, "OUTPUT": str(tmp_path / "out"), "SECONDS": "0.2", "MARKS": str(marks), "GATE": str(gate)}
+    grouped = start("raflow", "run", str(CLUSTER / "exchange.py"), env={**env, "OUTPUT": str(tmp_path / "groups")})
+    until(grouped, lambda: all(len(at(marks, what)) == 2 for what in ("given", "group")))
     spread = start("raflow", "run", str(CLUSTER / "spread.py"), "--set", "spread.num_cpus=0.4", env=env)
-    grouped = start(
-        "raflow", "run", str(CLUSTER / "exchange.py"), env={**env, "OUTPUT": str(tmp_path / "groups")}
-    )
-    while len(nodes := seen(tmp_path / "out")) < 2 or not all(len(at(marks, what)) == 2 for what in ("given", "group")):
-        for process in (spread, grouped):
-            assert process.poll() is None, f"a run ended before a node was ended: {finish(process)}"
-        time.sleep(0.1)
+    until(spread, lambda: len(seen(tmp_path / "out")) == 2)
+    nodes = seen(tmp_path / "out")
     cluster.kill_second()
     printed = finish(spread)
     assert "1 lost" in printed
     assert set(rows(tmp_path / "out")["node"].to_pylist()) == nodes
     # The pieces that the dead node had of an exchange are made again; each group is there once, and whole.
     gate.touch()
-    assert "lost; they are made again" in finish(grouped)
+    assert "is lost; they are done again" in finish(grouped)
     groups = ds.dataset(tmp_path / "groups").to_table().sort_by("key")
     assert groups["key"].to_pylist() == list(range(20))
     assert groups["total"].to_pylist() == [sum(range(key, RECORDS, 20)) for key in range(20)]
     assert len(set(groups["node"].to_pylist())) == 1
+
+
+def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    """Wait for something that happens while a run goes on."""
+    while not condition():
+        assert process.poll() is None, f"the run ended too early: {finish(process)}"
+        time.sleep(0.1)
 
 
 def at(marks: Path, what: str) -> set[str]:

@@ -102,9 +102,8 @@ def test_a_run_that_is_alive_or_done_or_unknown_cannot_be_resumed(job: Job, wait
 @pytest.mark.parametrize("side", ["given", "group"])
 def test_a_run_with_an_exchange_goes_on_from_either_side_of_it(job: Job, wait_until: Until, side: str) -> None:
     job.program = job.program.with_name("exchange.py")
-    done = (lambda: job.marks(side)) if side == "given" else (lambda: len(written(job, "groups")))
     process = job.start()
-    wait_until(lambda: done() >= 5, f"five of {side} are done")
+    wait_until(lambda: (job.marks(side) if side == "given" else len(written(job, "groups"))) >= 5, "five are done")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     groups, before = written(job, "groups"), job.marks("group")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -300,3 +301,16 @@ def test_groups_run_python_and_say_what_they_do() -> None:
     assert groups.runs_python
     assert reduce.runs_python
     assert groups.schema(TRIPS.schema) is None  # type: ignore[func-returns-value]
+
+
+def test_a_function_of_a_script_travels_without_the_modules_that_its_annotations_name() -> None:
+    script: dict[str, Any] = {"__name__": "__main__"}
+    exec(
+        "from __future__ import annotations\nimport pyarrow as arrow\n"
+        "def rows(group: arrow.Table) -> dict:\n    return {'rows': group.num_rows}\n",
+        script,
+    )
+    travelled = cloudpickle.dumps(MapGroups(script["rows"], ("key",)))
+    del script["arrow"]
+    table = pa.table({"key": [1, 2, 1]})
+    assert cloudpickle.loads(travelled).finish(table).to_pylist() == [{"rows": 2}, {"rows": 1}]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -22,8 +23,8 @@ from raflow.runtime.engine import Capacity, ReplicaHandle
 from raflow.runtime.steps.values import by_value
 from raflow.runtime.work import portable_answer
 
-_INLINE_BYTES = 100 << 10
-"""Smaller results travel with the answer and stay with the driver."""
+_LOOK_S = 1.0
+"""What is in this process is found at once; what is not found in this time is gone."""
 
 
 class RayEngine:
@@ -109,17 +110,30 @@ class RayEngine:
             ray.kill(actor, no_restart=True)
 
     def gone(self, references: Sequence[Any]) -> list[bool]:
-        """Return which payloads have no place in the cluster any more; small ones live in this process."""
+        """Return which payloads have no place in the cluster any more."""
         places = ray.experimental.get_object_locations(list(references)) if references else {}
-        return [
-            not places[one]["node_ids"] and (places[one].get("object_size") or 0) > _INLINE_BYTES for one in references
-        ]
+        others = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {ray.get_runtime_context().get_node_id()}
+        unsure = [one for one in references if not others & set(places[one]["node_ids"])]
+        gone = set(unsure) - set(_here(unsure))
+        return [one in gone for one in references]
 
     def close(self) -> None:
         """Keep Ray: the next run of this process needs it."""
         self._end_idle()
         if self._asked:
             request_resources(bundles=[])
+
+
+def _here(references: list[Any]) -> Iterator[Any]:
+    """Yield those of payloads that are on this node or, if they are small, in this process.
+
+    In the place of one that is lost Ray keeps an error here, or waits for it in vain.
+    """
+    if references:
+        for one in ray.wait(references, num_returns=len(references), timeout=_LOOK_S, fetch_local=False)[0]:
+            with suppress(ray.exceptions.RayError):
+                ray.get(one, timeout=_LOOK_S)
+                yield one
 
 
 class _RayReplica:
