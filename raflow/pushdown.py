@@ -6,29 +6,22 @@ out whole pieces of the input; it is evaluated behind the source all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import and_
-from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from raflow.code import Code
 from raflow.errors import SchemaError
-from raflow.operators.aggregate import Aggregate
 from raflow.operators.columns import Drop, Rename, Select, WithColumns
-from raflow.operators.distinct import Distinct
+from raflow.operators.contract import Narrow, Wide
 from raflow.operators.expressions import columns_of
 from raflow.operators.filter import Filter
-from raflow.operators.join import Join
-from raflow.operators.limit import Limit
-from raflow.operators.passing import Count, Same
-from raflow.operators.reduce import MapGroups, ReduceByKey
-from raflow.operators.repartition import Repartition
-from raflow.operators.sample import Sample
-from raflow.operators.sort import Sort
+from raflow.operators.passing import Same
+from raflow.operators.reduce import MapGroups
 from raflow.plan import Op, Plan
 from raflow.sources import Source
 
@@ -48,13 +41,11 @@ def needed(plan: Plan, known: Known) -> dict[str, pa.Schema]:
     for op in reversed(list(plan.ops())):
         given = [known[before] for before in op.inputs]
         own = known[op.name]
-        wanted = asked[op.name] if own is not None and not op.sinks and op.name in takers else None
-        for side, before in enumerate(op.inputs):
-            columns = given[side]
-            if columns is not None and isinstance(op.work, Join):
-                asked[before] |= _of_join(op.work, wanted, side, given)
-            elif columns is not None:
-                asked[before] |= set(columns.names) & _needs(op, wanted, columns)
+        all_ = set() if own is None else set(own.names)
+        wanted = asked[op.name] if op.name in takers and not op.sinks else all_
+        for side, columns in enumerate(given):
+            if columns is not None:
+                asked[op.inputs[side]] |= set(columns.names) & _needs(op, wanted, side, given)
     found = {op.name: known[op.name] for op in plan.ops() if isinstance(op.work, Source)}
     return {
         name: pa.schema([field for field in columns if field.name in asked[name] or name not in takers])
@@ -144,57 +135,22 @@ def condition_columns(expression: pc.Expression, columns: pa.Schema) -> pa.Schem
     return pa.schema([columns.field(name) for name in columns_of(expression, columns)])
 
 
-def _needs(op: Op, wanted: set[str] | None, given: pa.Schema) -> set[str]:
+def _needs(op: Op, wanted: set[str], side: int, given: Sequence[pa.Schema | None]) -> set[str]:
     """Return the columns that an op needs of one of its inputs; it may name some that are not there.
 
     Args:
         op: The op.
-        wanted: What is asked of it; None: all.
-        given: Its columns.
+        wanted: What is asked of it.
+        side: Which input; its columns are known.
+        given: The columns of all inputs.
     """
-    work, every = op.work, set(given.names)
-    passed = every if wanted is None else wanted
-    if isinstance(work, Code):
-        mine = every if op.shape is None or op.shape.columns is None else set(op.shape.columns.names)
-        return mine | passed if work.keeps else mine
-    if isinstance(work, Drop):
-        return passed - set(work.columns)
-    own = next((ask(work, given) for kind, ask in _ONLY.items() if isinstance(work, kind)), None)
-    if own is not None:
-        return own
-    also = next((ask(work, given) for kind, ask in _ALSO.items() if isinstance(work, kind)), every)
-    return passed | also
-
-
-_Ask: TypeAlias = "Callable[[Any, pa.Schema], set[str]]"
-_ONLY: dict[type, _Ask] = {
-    Count: lambda work, given: set(),
-    Select: lambda work, given: set(work.columns),
-    Aggregate: lambda work, given: {*work.keys, *(column for _, column, _ in work.aggregations if column)},
-    ReduceByKey: lambda work, given: {*work.key, work.value},
-}
-"""What an operator needs, whatever is asked of it."""
-_ALSO: dict[type, _Ask] = {
-    Filter: lambda work, given: set(columns_of(work.expression, given)),
-    # A column that is replaced keeps its place only if it is there.
-    WithColumns: lambda work, given: _of_all((one for _, one in work.columns), given),
-    Rename: lambda work, given: {old for old, _ in work.names},
-    Sort: lambda work, given: {name for name, _ in work.by},
-    Distinct: lambda work, given: set(given.names if work.on is None else work.on),
-    **dict.fromkeys((Same, Sample, Limit, Repartition), lambda work, given: set()),
-}
-"""What an operator needs besides what is asked of it; one that is not here needs all."""
-
-
-def _of_all(expressions: Iterable[object], given: pa.Schema) -> set[str]:
-    return {name for one in expressions if isinstance(one, pc.Expression) for name in columns_of(one, given)}
-
-
-def _of_join(work: Join, wanted: set[str] | None, side: int, given: Sequence[pa.Schema | None]) -> set[str]:
-    """Return the columns that a join needs of one side: also those that give a name of the other its suffix."""
-    left, right = (set() if one is None else set(one.names) for one in given)
-    if wanted is None or None in given:
-        return (left, right)[side]
-    keys = {pair[side] for pair in work.on}
-    of_right = {name for name in right if (f"{name}{work.suffix}" if name in left else name) in wanted}
-    return keys | of_right if side else keys | (left & wanted) | (left & of_right)
+    mine = given[side]
+    assert mine is not None
+    if isinstance(op.work, Narrow):
+        return op.work.needs(wanted, 0, mine)
+    if isinstance(op.work, Wide) and None not in given:
+        return op.work.needs(wanted, side, *given)
+    if not isinstance(op.work, Code) or op.shape is None or op.shape.columns is None:
+        return set(mine.names)
+    named = set(op.shape.columns.names)
+    return named | wanted if op.work.keeps else named

@@ -92,6 +92,10 @@ class Aggregate(Wide):
                 msg = f"{name!r}: {function} of column {column!r} does not work: it is {kind}, not {known.works}"
                 raise SchemaError(msg)
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del wanted, side, given
+        return {*self.keys, *(column for _, column, _ in self.aggregations if column)}
+
     def partial(self, side: int, table: pa.Table) -> pa.Table:
         """Return a row per group: the keys and the states."""
         del side

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from raflow.errors import SchemaError
 from raflow.operators.contract import Narrow, Place
-from raflow.operators.expressions import evaluate, type_of
+from raflow.operators.expressions import columns_of, evaluate, type_of
 from raflow.operators.names import check_columns
 
 _SHOWN = 4
@@ -34,6 +34,10 @@ class Select(Narrow):
         check_columns(self.columns, given, self.label)
         _check_distinct(self.columns, self.label)
         return pa.schema([given.field(name) for name in self.columns])
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del wanted, side, given
+        return set(self.columns)
 
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the chosen columns, without a copy."""
@@ -59,6 +63,10 @@ class Drop(Narrow):
         """Return the other fields."""
         check_columns(self.columns, given, self.label)
         return pa.schema([field for field in given if field.name not in self.columns])
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del side, given
+        return wanted - set(self.columns)
 
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the other columns, without a copy."""
@@ -88,6 +96,10 @@ class Rename(Narrow):
         _check_distinct([field.name for field in fields], self.label)
         return pa.schema(fields)
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del side, given
+        return wanted | {old for old, _ in self.names}
+
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the columns under their new names, without a copy."""
         del place
@@ -116,6 +128,11 @@ class WithColumns(Narrow):
         for name, value in self.columns:
             fields[name] = pa.field(name, type_of(_expression(name, value), given))
         return pa.schema(list(fields.values()))
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        # A column that is replaced keeps its place only if it is there.
+        asked = (one for _, one in self.columns if isinstance(one, pc.Expression))
+        return wanted.union(*(columns_of(one, given[side]) for one in asked))
 
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the columns with the computed ones."""

@@ -24,13 +24,31 @@ class Place:
     """Row of the unit at which the batch starts."""
 
 
-class Narrow(ABC):
-    """An operator on each batch alone. Picklable; a frozen dataclass."""
+class Operator(ABC):
+    """What is done to records. Picklable; a frozen dataclass."""
 
     @property
     @abstractmethod
     def label(self) -> str:
         """What it does, in a few words, for graphs: `filter (fare > 0)`."""
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        """Return the columns of one input without which it cannot give what is wanted of its own ones.
+
+        Args:
+            wanted: Names of columns that it gives.
+            side: Which input.
+            given: The columns of its inputs.
+
+        Returns:
+            Their names; there may be some among them that the input does not have. All, if nobody says less.
+        """
+        del wanted
+        return set(given[side].names)
+
+
+class Narrow(Operator):
+    """An operator on each batch alone."""
 
     @abstractmethod
     def schema(self, given: pa.Schema) -> pa.Schema:
@@ -74,13 +92,8 @@ class Single:
 Route: TypeAlias = "Hash | Range | Even | Single"
 
 
-class Wide(ABC):
-    """An operator that needs records of many units of work together. Picklable; a frozen dataclass."""
-
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """What it does, in a few words, for graphs: `group by zone`."""
+class Wide(Operator):
+    """An operator that needs records of many units of work together."""
 
     @property
     @abstractmethod
@@ -89,10 +102,16 @@ class Wide(ABC):
 
     runs_python: bool = False
     """Whether it calls Python functions of the user, so that even a small partition may be much work."""
-    partitions: int | None = None
-    """How many partitions there are; None: by the size of the input."""
-    enough: int | None = None
-    """Rows of the first units, in order, after which no further unit is needed (`limit`)."""
+
+    @property
+    def partitions(self) -> int | None:
+        """How many partitions there are; None: by the size of the input."""
+        return None
+
+    @property
+    def enough(self) -> int | None:
+        """Rows of the first units, in order, after which no further unit is needed (`limit`)."""
+        return None
 
     @abstractmethod
     def schema(self, *given: pa.Schema) -> pa.Schema | None:

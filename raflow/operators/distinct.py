@@ -38,6 +38,9 @@ class Distinct(Wide):
         check_columns(given[0].names if self.on is None else self.on, given[0], self.label)
         return given[0]
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        return wanted | set(given[side].names if self.on is None else self.on)
+
     def partial(self, side: int, table: pa.Table) -> pa.Table:
         """Return the first of equal rows."""
         del side

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from raflow.errors import SchemaError
 from raflow.operators.contract import Narrow, Place
-from raflow.operators.expressions import evaluate, type_of
+from raflow.operators.expressions import columns_of, evaluate, type_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +28,9 @@ class Filter(Narrow):
         """Return the same fields; the expression must be boolean."""
         self._check(type_of(self.expression, given))
         return given
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        return wanted | set(columns_of(self.expression, given[side]))
 
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the rows for which the expression is true, in their order."""

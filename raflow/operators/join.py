@@ -84,6 +84,13 @@ class Join(Wide):
         keyed = [field.with_type(kinds.get(field.name, field.type)) for field in left]
         return pa.schema([field.with_nullable(True) for field in [*keyed, *self._payload(left, right)]])
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        # Of the left side also what gives a name of the right one its suffix.
+        left, right = (set(one.names) for one in given)
+        keys = {pair[side] for pair in self.on}
+        of_right = {name for name in right if (f"{name}{self.suffix}" if name in left else name) in wanted}
+        return keys | of_right if side else keys | (left & wanted) | (left & of_right)
+
     def finish(self, *tables: pa.Table) -> pa.Table:
         """Return the joined rows; of an input that nothing is known of only the keys."""
         left, right = tables

@@ -39,13 +39,17 @@ class Limit(Wide):
         return (Single(),)
 
     @property
-    def enough(self) -> int:  # type: ignore[override]
+    def enough(self) -> int:
         """Return the number of rows."""
         return self.rows
 
     def schema(self, *given: pa.Schema) -> pa.Schema:
         """Return the schema of the input."""
         return given[0]
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del side, given
+        return wanted
 
     def partial(self, side: int, table: pa.Table) -> pa.Table:
         """Return the first rows of a piece."""

@@ -22,6 +22,10 @@ class Same(Narrow):
         """Return the same."""
         return given
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del side, given
+        return wanted
+
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the same."""
         del place
@@ -53,6 +57,10 @@ class Count(Narrow):
         """Return the one column."""
         del given
         return pa.schema([("rows", pa.int64())])
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del wanted, side, given
+        return set()
 
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the one row."""

@@ -59,6 +59,10 @@ class ReduceByKey(Wide):
         """Check the columns; the type of the values is up to the function."""
         check_columns((*self.key, self.value), given[0], self.label)
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del wanted, side, given
+        return {*self.key, self.value}
+
     def partial(self, side: int, table: pa.Table) -> pa.Table:
         """Return one row per key."""
         del side

@@ -39,13 +39,17 @@ class Repartition(Wide):
         return (Even(),)
 
     @property
-    def partitions(self) -> int:  # type: ignore[override]
+    def partitions(self) -> int:
         """Return the number of partitions."""
         return self.number
 
     def schema(self, *given: pa.Schema) -> pa.Schema:
         """Return the schema of the input."""
         return given[0]
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del side, given
+        return wanted
 
     def finish(self, *tables: pa.Table) -> pa.Table:
         """Return the rows as they are."""

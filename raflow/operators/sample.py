@@ -40,6 +40,10 @@ class Sample(Narrow):
         """Return the same fields."""
         return given
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del side, given
+        return wanted
+
     def apply(self, batch: pa.RecordBatch, place: Place) -> pa.RecordBatch:
         """Return the chosen rows, in their order."""
         unit = blake2b(f"{self.seed} {place.unit}".encode("utf-8", "surrogateescape"), digest_size=16).digest()

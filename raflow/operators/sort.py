@@ -40,6 +40,10 @@ class Sort(Wide):
         self._check(given[0])
         return given[0]
 
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del side, given
+        return wanted | {name for name, _ in self.by}
+
     def partial(self, side: int, table: pa.Table) -> pa.Table:
         """Return the rows as they are: they are checked, and sorted in the end."""
         del side
