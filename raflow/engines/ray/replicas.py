@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -199,8 +199,8 @@ class _Process:
         """Make the replica; not done in the constructor, where an error would look like a crash."""
         settle_in(versions, folder)
         pa.set_cpu_count(1)
-        if user_code:
-            importlib.import_module("pandas")  # Arrow would import it in the middle of the first batch
+        if not user_code:
+            _without_pandas()
         make, args = cloudpickle.loads(code)
         self._replica = make(*args, self._name, True)
 
@@ -219,6 +219,25 @@ class _Process:
 
 
 _Actor: Any = ray.remote(_Process)
+
+
+class _Hidden:
+    """Finds no pandas."""
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        """Refuse to look for it."""
+        if name == "pandas":
+            raise ImportError(name)
+
+
+def _without_pandas() -> None:
+    """Have Arrow settle that there is no pandas: it imports it, for most of a second, to make an array of a list."""
+    finder: Any = _Hidden()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _not_picklable(args: tuple[Any, ...], error: Exception) -> NotPicklable:
