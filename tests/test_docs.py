@@ -26,7 +26,7 @@ CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 FILES = ["connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
 STEPS = ["chain", "chain.workflow", "inferred", "spec.flowspec"]
 WORKFLOWS = [*(f"workflows.{name}" for name in STEPS), "runtime.steps.heartbeat"]
-MODULES = ["flow", "frames", "options", "processors", "stream", *FILES, *WORKFLOWS]
+MODULES = ["flow", "frames", "http.collector", "http.service", "options", "processors", "stream", *FILES, *WORKFLOWS]
 
 
 @pytest.mark.parametrize("name", MODULES)
