@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from raflow import Flow
+from tests.http.hosts import serving
+
+
+@dataclass
+class Order:
+    """What somebody wants."""
+
+    item: str
+
+
+app = Flow("shop")
+
+
+@app.service("/shop").endpoint("/orders", "POST")
+def create(order: Order) -> int:
+    """Take an order.
+
+    It is counted.
+    """
+    return len(order.item)
+
+
+class Looked:
+    """Find an order."""
+
+    def process(self, order_id: int) -> int:
+        return order_id
+
+
+app.services[0].endpoint("/orders/{order_id}")(Looked)
+
+
+def test_openapi_describes_endpoints_as_fastapi_does() -> None:
+    with serving(app) as client:
+        found: dict[str, Any] = client.get("/openapi.json").json()
+    post = found["paths"]["/shop/orders"]["post"]
+    assert (found["info"]["title"], post["summary"], post["description"]) == ("shop", "Take an order", "It is counted.")
+    assert post["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Order"}
+    assert found["components"]["schemas"]["Order"]["required"] == ["item"]
+    assert found["paths"]["/shop/orders/{order_id}"]["get"]["summary"] == "Find an order"
+    assert not {"/healthz", "/readyz", "/docs"} & set(found["paths"])
+
+
+def test_the_page_of_the_documentation_needs_nobody_else() -> None:
+    with serving(app) as client:
+        page = client.get("/docs").text
+        named = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert sorted(named) == ["/docs/favicon-32x32.png", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"]
+        assert "//" not in "".join(re.findall(r"url: '([^']+)'", page))
+        assert [client.get(path).status_code for path in named] == [200, 200, 200]
+        assert "SwaggerUIBundle" in client.get("/docs/swagger-ui-bundle.js").text
+        assert client.get("/docs/index.html").status_code == 404
+        assert client.get("/docs/..%2f__init__.py").status_code == 404
+
+
+def test_health_and_readiness_answer() -> None:
+    asgi = app.asgi()
+    with serving(asgi) as client:
+        assert (client.get("/healthz").status_code, client.get("/readyz").json()) == (200, {"status": "ready"})
+        asgi.state.counts.is_ready = False
+        assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 503)
