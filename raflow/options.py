@@ -206,6 +206,10 @@ class CollectorOptions(HttpOptions):
     and 1,000 ms with `ack="accepted"`."""
     buffer_records: int = Field(default=10_000, ge=1)
     """With `ack="accepted"`: records that may wait for the sink; while it is full, requests get 503."""
+    roll_bytes: int = Field(default=64 << 20, ge=1)
+    """Where flushes share a file (JSON Lines in a local folder): readers see it when it has this size."""
+    roll_s: float = Field(default=60.0, ge=0, allow_inf_nan=False)
+    """The same: or when it is this old. What was acknowledged is on the disk all the time."""
     idempotency_keys: int = Field(default=10_000, ge=0)
     """Replies that a replica keeps for requests that repeat an `Idempotency-Key`."""
 

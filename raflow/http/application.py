@@ -129,7 +129,7 @@ class _Building:
         sinks = [sink.with_credentials(credentials) for sink in collector.sinks]
         self.sinks += sinks
         unit = f"{collector.name}.{secrets.token_hex(4)}"
-        writing = Writing(sinks, self.context, unit, convert.returned_schema(returns))
+        writing = Writing(sinks, self.context, unit, options, convert.returned_schema(returns))
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
 

@@ -107,7 +107,8 @@ class Outlet:
 
     async def _flush_groups(self) -> None:
         while True:
-            await self._something.wait()
+            if not await self._come():
+                continue
             if not self._waiting:
                 return
             await self._pause(self._options.linger_s)
@@ -115,6 +116,22 @@ class Outlet:
             if not self._closing.is_set():
                 self._something.clear()
             await self._flush(group)
+
+    async def _come(self) -> bool:
+        """Wait for something to write, and return True; or until a file is due, which readers then see."""
+        try:
+            await asyncio.wait_for(self._something.wait(), self._writing.due_s())
+        except asyncio.TimeoutError:
+            await self._roll()
+            return False
+        return True
+
+    async def _roll(self) -> None:
+        try:
+            await self._run(self._writing.roll)
+        except Exception as error:
+            logged(f"collector {self._name!r}: a file could not be published", error)
+            await self._pause(_RETRY_S[-1])
 
     async def _flush(self, group: list[_Waiting]) -> None:
         results, failures = [one.results for one in group], 0

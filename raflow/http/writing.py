@@ -6,7 +6,7 @@ Everything here runs on one thread, which is not that of the event loop.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,10 @@ import pyarrow as pa
 from raflow import convert
 from raflow.convert import Encoded
 from raflow.errors import SchemaError
+from raflow.http.targets import Target, target_of
+from raflow.options import CollectorOptions
 from raflow.schema import conform, merge
-from raflow.sinks import Part, Sink, SinkContext, Writer
+from raflow.sinks import Sink, SinkContext
 
 
 @dataclass
@@ -39,30 +41,36 @@ class Writing:
     Args:
         sinks: With the Flow's credentials.
         context: Of the run.
-        unit: Begins the names of the units of work; unique to this replica.
+        unit: Begins the names of what is written; unique to this replica.
+        options: Of the collector.
         schema: What the function's annotation says of its results; None if nothing.
     """
 
-    def __init__(self, sinks: Sequence[Sink], context: SinkContext, unit: str, schema: pa.Schema | None) -> None:
-        self._sinks = sinks
-        self._context = context
-        self._unit = unit
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        context: SinkContext,
+        unit: str,
+        options: CollectorOptions,
+        schema: pa.Schema | None,
+    ) -> None:
+        self._sinks, self._context, self._unit, self._options = sinks, context, unit, options
         self._schema = schema
-        self._writers: list[Writer] = []
-        self._flushes = 0
+        self._targets: list[Target] = []
 
     def open(self) -> None:
-        """Open the writers, so that what is wrong with a sink shows at once."""
-        self._writers = [sink.open(self._context) for sink in self._sinks]
+        """Open the sinks."""
+        for sink in self._sinks:
+            self._targets.append(target_of(sink, self._context, self._unit, self._options))
 
     def close(self) -> None:
-        """Close the writers."""
-        writers, self._writers = self._writers, []
-        for writer in writers:
-            writer.close()
+        """Let readers see all that was written, and close the sinks."""
+        with ExitStack() as stack:
+            for target in self._targets:
+                stack.callback(target.close)
 
     def flush(self, group: Sequence[Results]) -> None:
-        """Write what a group of requests brought: afterwards the sinks have all of it, or nothing.
+        """Write what a group of requests brought: afterwards the sinks have all of it, or nothing counts.
 
         What does not fit the schema is noted in `misfits` and left out.
 
@@ -70,37 +78,30 @@ class Writing:
             Exception: Whatever a sink raised. Nothing of the group counts as written.
         """
         batches = self._converted(group)
-        if not batches or not self._sinks:
+        if not batches:
             return
-        if not self._writers:
-            self.open()
-        self._flushes += 1
-        staged: list[tuple[Sink, list[Part]]] = []
         try:
-            for sink, writer in zip(self._sinks, self._writers, strict=True):
-                staged.append((sink, self._stage(writer, batches)))
-            for sink, parts in staged:
-                sink.commit(parts)
+            for target in self._targets:
+                target.stage(batches)
+            for target in self._targets:
+                target.publish()
         except BaseException:
-            self._undo(staged)
+            for target in self._targets:
+                target.undo()
             raise
 
-    def _stage(self, writer: Writer, batches: list[pa.RecordBatch]) -> list[Part]:
-        writer.begin(f"{self._unit}.{self._flushes}", 0)
-        for batch in batches:
-            writer.write(batch)
-        return writer.prepare()
+    def due_s(self) -> float | None:
+        """Return in how many seconds `roll` is to be called; None if there is no need."""
+        return min((due for target in self._targets if (due := target.due_s()) is not None), default=None)
 
-    def _undo(self, staged: list[tuple[Sink, list[Part]]]) -> None:
-        """Take back what a failed flush has left; the next one begins with new writers."""
-        for writer in self._writers:
-            with suppress(Exception):
-                writer.abort()
-        for sink, parts in staged:
-            with suppress(Exception):
-                sink.discard(parts)
-        with suppress(Exception):
-            self.close()
+    def roll(self) -> None:
+        """Let readers see files that are large or old enough.
+
+        Raises:
+            Exception: Whatever a sink raised; what was written stays written.
+        """
+        for target in self._targets:
+            target.roll()
 
     def _converted(self, group: Sequence[Results]) -> list[pa.RecordBatch]:
         batches = [self._records([one for one in group if not one.is_batch])]
