@@ -27,6 +27,7 @@ from raflow.http.door import Door
 from raflow.http.ingest import Ingest
 from raflow.http.instances import Instances
 from raflow.http.limits import Limits
+from raflow.http.openapi import Documented
 from raflow.http.outlet import Outlet
 from raflow.http.routes import WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
@@ -65,7 +66,7 @@ class _Building:
         self.instances = Instances()
         self.outlets: list[Outlet] = []
         self.sinks: list[Sink] = []
-        self.app = FastAPI(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
+        self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
         self.app.add_middleware(Door, counts=self.counts)
         self.app.add_exception_handler(RequestValidationError, _invalid)
@@ -109,9 +110,10 @@ class _Building:
         takes, returns = Code(collector.code).annotations(collector.name)
         outlet = self.outlet(collector, options, returns) if collector.sinks else None
         function = self.instances.function(collector.code)
-        ingest = Ingest(collector, function, convert.shape_of(takes), options, outlet)
+        shape = convert.shape_of(takes)
+        ingest = Ingest(collector, function, shape, options, outlet)
         gate = Limits(_handle, options, f"collector {collector.name!r}")
-        described = {"response_model": None, **_described(collector.code)}
+        described = {**_described(collector.code), **self.app.describe(collector, shape, ingest.success)}
         self.app.router.routes.append(
             _Route(
                 collector.route,
@@ -120,6 +122,7 @@ class _Building:
                 methods=[collector.method],
                 name=collector.name,
                 tags=["collectors"],
+                response_model=None,
                 **described,
             )
         )

@@ -48,6 +48,7 @@ class Ingest:
         self.collector = collector
         self.options = options
         self.outlet = outlet
+        self.success = 202 if options.ack == "accepted" and outlet is not None else 200
         self._shape = shape
         self._reader = Reader(shape)
         self._calls = Calls(function, collector.name)
@@ -122,9 +123,8 @@ class Ingest:
 
     def _reply(self, brought: Brought) -> Response:
         good, problems = brought.total - len(brought.problems), brought.problems
-        success = 202 if self.options.ack == "accepted" and self.outlet is not None else 200
         if not problems:
-            return Response(b'{"success":true,"records":%d}' % good, success, media_type="application/json")
+            return Response(b'{"success":true,"records":%d}' % good, self.success, media_type="application/json")
         if not brought.is_bulk:
             only = problems[0]
             more = {} if only.error_id is None else {"error_id": only.error_id}

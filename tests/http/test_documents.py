@@ -48,6 +48,51 @@ def test_openapi_describes_endpoints_as_fastapi_does() -> None:
     assert not {"/healthz", "/readyz", "/docs"} & set(found["paths"])
 
 
+@dataclass
+class Part:
+    number: int
+
+
+@dataclass
+class Delivery:
+    order_id: int
+    parts: list[Part]
+    note: str = ""
+
+
+app.collector("/deliveries/{order_id}")(lambda record: record)
+
+
+@app.collector("/delivered/{order_id}", name="delivered")
+def delivered(delivery: Delivery) -> Delivery:
+    """Take a delivery."""
+    return delivery
+
+
+@app.collector("/seen", "GET", ack="accepted")
+def seen(part: Part) -> None:
+    """Note that a part was seen."""
+
+
+def test_openapi_describes_what_collectors_read() -> None:
+    with serving(app) as client:
+        found: dict[str, Any] = client.get("/openapi.json").json()
+    post = found["paths"]["/delivered/{order_id}"]["post"]
+    assert [(one["name"], one["in"], one["required"]) for one in post["parameters"]] == [("order_id", "path", True)]
+    content = post["requestBody"]["content"]
+    record = content["application/json"]["schema"]["anyOf"][0]
+    assert (sorted(record["properties"]), record["required"]) == (["note", "parts"], ["parts"])
+    assert record["properties"]["parts"]["items"] == {"$ref": "#/components/schemas/Part"}
+    assert found["components"]["schemas"]["Part"]["properties"]["number"]["type"] == "integer"
+    assert {"application/x-ndjson", "application/vnd.apache.arrow.stream"} < set(content)
+    assert {"200", "207", "422", "503"} < set(post["responses"])
+    get = found["paths"]["/seen"]["get"]
+    assert (get["parameters"][0]["name"], get["parameters"][0]["in"], get["summary"]) == (
+        "number", "query", "Note that a part was seen"
+    )  # fmt: skip
+    assert "requestBody" not in get
+
+
 def test_the_page_of_the_documentation_needs_nobody_else() -> None:
     with serving(app) as client:
         page = client.get("/docs").text

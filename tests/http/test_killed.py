@@ -67,7 +67,8 @@ def test_a_killed_replica_has_written_what_it_acknowledged(tmp_path: Path) -> No
         process.wait()
     assert len(acked) >= 100
     assert [path for path in folder.iterdir() if not path.name.startswith(".")] == []
-    with serving(again(folder)):
+    with serving(again(folder)) as client:
+        assert client.get("/readyz").status_code == 200  # it has started
         rows = [json.loads(line)["n"] for path in folder.glob("part-*.jsonl") for line in path.read_text().splitlines()]
     assert set(acked) <= set(rows)
     assert len(rows) == len(set(rows)) <= len(acked) + 8
