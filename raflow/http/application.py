@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
+import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -65,7 +64,7 @@ class _Building:
         self.counts = Counts()
         self.instances = Instances()
         self.outlets: list[Outlet] = []
-        self.sinks: list[Sink] = []
+        self.sinks: dict[int, Sink] = {}
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
         self.app.add_middleware(Door, counts=self.counts)
@@ -79,7 +78,7 @@ class _Building:
 
     def add_service(self, service: Service) -> None:
         options = self.http.service_options(service)
-        gate = _gate(service, options)
+        gate = self.gate(service, options)
         for endpoint in service.endpoints:
             path = joined(service.base_route, endpoint.route)
             try:
@@ -87,6 +86,13 @@ class _Building:
             except (FastAPIError, AssertionError, TypeError) as error:
                 msg = f"endpoint {endpoint.name!r} of service {service.service_id!r} cannot be served: {error}"
                 raise InvalidProcessor(msg) from error
+
+    def gate(self, service: Service, options: HttpOptions) -> ASGIApp:
+        """Return what is around all endpoints of a service: its limits, then the user's middleware."""
+        app: ASGIApp = _handle
+        for middleware, its_options in service.middleware:
+            app = middleware(app, **its_options)
+        return Limits(app, options, f"service {service.service_id!r}", self.counts)
 
     def add_endpoint(self, endpoint: Endpoint, path: str, service: Service, gate: ASGIApp) -> None:
         function = self.instances.function(endpoint.code)
@@ -98,6 +104,7 @@ class _Building:
                 path,
                 function,
                 gate=gate,
+                in_thread=_is_synchronous(function),
                 methods=[endpoint.method],
                 name=endpoint.name,
                 tags=[str(service.service_id)],
@@ -112,13 +119,14 @@ class _Building:
         function = self.instances.function(collector.code)
         shape = convert.shape_of(takes)
         ingest = Ingest(collector, function, shape, options, outlet)
-        gate = Limits(_handle, options, f"collector {collector.name!r}")
+        gate = Limits(_handle, options, f"collector {collector.name!r}", self.counts)
         described = {**_described(collector.code), **self.app.describe(collector, shape, ingest.success)}
         self.app.router.routes.append(
             _Route(
                 collector.route,
                 ingest.handle,
                 gate=gate,
+                in_thread=_is_synchronous(function),
                 methods=[collector.method],
                 name=collector.name,
                 tags=["collectors"],
@@ -128,22 +136,25 @@ class _Building:
         )
 
     def outlet(self, collector: Collector, options: CollectorOptions, returns: Any) -> Outlet:
-        credentials = self.http.options.credentials()
-        sinks = [sink.with_credentials(credentials) for sink in collector.sinks]
-        self.sinks += sinks
-        unit = f"{collector.name}.{secrets.token_hex(4)}"
-        writing = Writing(sinks, self.context, unit, options, convert.returned_schema(returns))
+        sinks = [self.sink(sink) for sink in collector.sinks]
+        writing = Writing(sinks, self.context, collector.name, options, convert.returned_schema(returns))
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
+
+    def sink(self, declared: Sink) -> Sink:
+        """Return a sink with the Flow's credentials: one, however many collectors write to it."""
+        if id(declared) not in self.sinks:
+            self.sinks[id(declared)] = declared.with_credentials(self.http.options.credentials())
+        return self.sinks[id(declared)]
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         del app
         limits = [options.max_concurrent_requests for options in self.http.all_options().values()]
         to_thread.current_default_thread_limiter().total_tokens = max(40, sum(limits))
+        own = list(self.sinks.values()) if self.starts_sinks else []
+        started = [await to_thread.run_sync(sink.start, self.context) for sink in own]
         async with AsyncExitStack() as stack:
-            if self.starts_sinks:
-                await self.start_sinks(stack)
             await stack.enter_async_context(self.instances.running())
             for outlet in self.outlets:
                 stack.push_async_callback(outlet.close)
@@ -151,25 +162,19 @@ class _Building:
             self.counts.is_ready = True
             stack.callback(setattr, self.counts, "is_ready", False)
             yield
+        # Not after an error: it deletes what the run replaces.
+        for sink, its_start in zip(own, started, strict=True):
+            await to_thread.run_sync(sink.finish, self.context, its_start)
 
-    async def start_sinks(self, stack: AsyncExitStack) -> None:
-        for sink in self.sinks:
-            started = await asyncio.to_thread(sink.start, self.context)
-            stack.push_async_callback(asyncio.to_thread, sink.finish, self.context, started)
+
+def _is_synchronous(function: Callable[..., Any]) -> bool:
+    return not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
 
 
 def _described(code: Callable[..., Any]) -> dict[str, Any]:
     """Return what OpenAPI shows of a function or class: that of a method `process` would say nothing."""
     lines = (code.__doc__ or "").strip().partition("\n")
     return {"description": code.__doc__ and lines[2].strip(), "summary": lines[0].rstrip(".") or None}
-
-
-def _gate(service: Service, options: HttpOptions) -> ASGIApp:
-    """Return what is around all endpoints of a service: its limits, then the user's middleware."""
-    app: ASGIApp = _handle
-    for middleware, its_options in service.middleware:
-        app = middleware(app, **its_options)
-    return Limits(app, options, f"service {service.service_id!r}")
 
 
 async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,9 +185,12 @@ async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
 class _Route(APIRoute):
     """A route behind a gate, which also sees requests of other methods: CORS asks with OPTIONS."""
 
-    def __init__(self, path: str, function: Callable[..., Any], *, gate: ASGIApp, **options: Any) -> None:
+    def __init__(
+        self, path: str, function: Callable[..., Any], *, gate: ASGIApp, in_thread: bool, **options: Any
+    ) -> None:
         super().__init__(path, function, **options)
         self.gate = gate
+        self.in_thread = in_thread
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[_HANDLE] = super().handle

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from raflow.http.counts import Counts
 from raflow.http.reply import KEY, Reply, refuse
 from raflow.options import HttpOptions
 
@@ -19,11 +20,13 @@ class Limits:
         app: The application inside.
         options: Of the service or collector.
         name: Of it, for the replies.
+        counts: Of the replica.
     """
 
-    def __init__(self, app: ASGIApp, options: HttpOptions, name: str) -> None:
+    def __init__(self, app: ASGIApp, options: HttpOptions, name: str, counts: Counts) -> None:
         self.app = app
         self.name = name
+        self._counts = counts
         self._most, self._timeout_s = options.max_concurrent_requests, options.request_timeout_s
         self._max_body = options.max_body_bytes
         self._ongoing = 0
@@ -63,6 +66,7 @@ class Limits:
         finally:
             reply.timer.cancel()
         if late.said is not None:
+            self._counts.abandoned += scope["route"].in_thread
             await late.said
 
 

@@ -64,6 +64,7 @@ class Outlet:
 
     async def open(self) -> None:
         """Open the sinks and start to flush."""
+        self._something, self._closing = asyncio.Event(), asyncio.Event()  # of this event loop
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"raflow {self._name} sink")
         await self._run(self._writing.open)
         self._flushing = asyncio.create_task(self._flush_groups())

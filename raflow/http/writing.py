@@ -5,6 +5,7 @@ Everything here runs on one thread, which is not that of the event loop.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class Writing:
     Args:
         sinks: With the Flow's credentials.
         context: Of the run.
-        unit: Begins the names of what is written; unique to this replica.
+        name: Of the collector: begins the names of what is written.
         options: Of the collector.
         schema: What the function's annotation says of its results; None if nothing.
     """
@@ -50,24 +51,26 @@ class Writing:
         self,
         sinks: Sequence[Sink],
         context: SinkContext,
-        unit: str,
+        name: str,
         options: CollectorOptions,
         schema: pa.Schema | None,
     ) -> None:
-        self._sinks, self._context, self._unit, self._options = sinks, context, unit, options
+        self._sinks, self._context, self._name, self._options = sinks, context, name, options
         self._schema = schema
         self._targets: list[Target] = []
 
     def open(self) -> None:
         """Open the sinks."""
+        unit = f"{self._name}.{secrets.token_hex(4)}"  # no other replica has it, nor this one when it starts again
         for sink in self._sinks:
-            self._targets.append(target_of(sink, self._context, self._unit, self._options))
+            self._targets.append(target_of(sink, self._context, unit, self._options))
 
     def close(self) -> None:
         """Let readers see all that was written, and close the sinks."""
         with ExitStack() as stack:
             for target in self._targets:
                 stack.callback(target.close)
+            self._targets = []
 
     def flush(self, group: Sequence[Results]) -> None:
         """Write what a group of requests brought: afterwards the sinks have all of it, or nothing counts.

@@ -4,14 +4,18 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from pydantic import BaseModel
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from raflow import Flow
+from raflow.connectors.files import JsonLinesFiles
+from raflow.connectors.memory import MemorySink
 from raflow.errors import InvalidProcessor
 from raflow.http import (
     CORSMiddleware,
@@ -102,6 +106,12 @@ async def echo(websocket: WebSocket) -> None:
         await websocket.send_text(text.upper())
 
 
+@service.endpoint("/typed", "WEBSOCKET")
+async def typed(websocket: WebSocket, number: int) -> None:
+    await websocket.accept()
+    await websocket.send_json(number)
+
+
 @service.endpoint("/broken", "websocket")
 async def broken(websocket: WebSocket) -> None:
     await websocket.accept()
@@ -166,6 +176,14 @@ def test_a_websocket_endpoint_that_raises_closes_with_an_error_id_and_no_secret(
         socket.recv()
     assert "error " in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_what_a_websocket_cannot_be_opened_with_is_refused(client: httpx.Client) -> None:
+    host, port = address(client)
+    for path, status in (("/shop/typed?number=x", 403), ("/shop/nonesuch", 403), ("/shop/orders/1", 403)):
+        with pytest.raises(InvalidStatus, match=str(status)):
+            connect(f"ws://{host}:{port}{path}")
+    assert client.get("/shop/orders/1").status_code == 200
 
 
 def test_middleware_is_around_the_endpoints_of_its_service_and_sees_other_methods(client: httpx.Client) -> None:
@@ -256,3 +274,53 @@ def test_the_description_pickles_with_what_was_declared() -> None:
     again: HttpApp = cloudpickle.loads(cloudpickle.dumps(HttpApp.of(app)))
     assert [one.route for one in again.services[0].endpoints] == [one.route for one in service.endpoints]
     assert again.services[0].endpoints[1].code is create.code
+
+
+def test_an_application_can_be_started_again() -> None:
+    app, sink = Flow(), MemorySink()
+
+    @app.collector("/collect", sink=sink)
+    def collect(record: dict[str, Any]) -> dict[str, Any]:
+        return record
+
+    asgi = app.asgi()
+    for n in range(2):
+        with serving(asgi) as client:
+            assert client.post("/collect", json={"n": n}).status_code == 200
+    assert sorted(row["n"] for row in sink.records()) == [0, 1]
+
+
+def test_old_files_are_replaced_at_the_end_and_not_by_a_start_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_text('{"n": 0}\n')
+    sink = JsonLinesFiles(tmp_path, if_exists="overwrite")
+
+    class Broken:
+        def setup(self) -> None:
+            msg = "no model"
+            raise RuntimeError(msg)
+
+        def process(self) -> None: ...
+
+    def flow() -> Flow:
+        app = Flow()
+
+        @app.collector("/collect", sink=sink)
+        def collect(record: dict[str, Any]) -> dict[str, Any]:
+            return record
+
+        return app
+
+    broken = flow()
+    broken.service().endpoint("/broken")(Broken)
+    asgi = broken.asgi()
+
+    async def start() -> None:
+        async with asgi.router.lifespan_context(asgi):
+            pytest.fail("it has started")
+
+    with pytest.raises(RuntimeError, match="no model"):
+        asyncio.run(start())
+    assert [path.name for path in tmp_path.iterdir()] == ["old.jsonl"]
+    with serving(flow()) as client:
+        assert client.post("/collect", json={"n": 1}).status_code == 200
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['{"n":1}\n']

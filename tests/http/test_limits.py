@@ -156,9 +156,12 @@ def gate() -> Iterator[Gate]:
 
 
 def test_a_synchronous_function_that_does_not_return_is_504_and_its_result_is_dropped(gate: Gate) -> None:
-    with serving(slow(gate, threading.Event())) as client:
+    asgi = slow(gate, threading.Event()).asgi()
+    with serving(asgi) as client:
         reply = client.get("/thread")
         assert (reply.status_code, reply.json()) == (504, {"detail": "there was no reply within 0.05 s"})
+        assert client.get("/loop").status_code == 504
+        assert asgi.state.counts.abandoned == 1
         gate.open.set()
         assert client.get("/thread").json() == 1
 
