@@ -28,7 +28,7 @@ from raflow.http.instances import Instances
 from raflow.http.limits import Limits
 from raflow.http.openapi import Documented
 from raflow.http.outlet import Outlet
-from raflow.http.routes import WEBSOCKET, joined
+from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
@@ -71,10 +71,19 @@ class _Building:
         self.app.add_exception_handler(RequestValidationError, _invalid)
         add_health(self.app, self.counts)
         add_documents(self.app)
+        self.own_routes = len(self.app.router.routes)
         for service in http.services:
             self.add_service(service)
         for collector in http.collectors:
             self.add_collector(collector)
+        self.order_routes()
+
+    def order_routes(self) -> None:
+        """Have requests compared with our own routes last, unless one of the user's would take them: `/{name}`."""
+        routes: list[Any] = self.app.router.routes
+        own, theirs = routes[: self.own_routes], routes[self.own_routes :]
+        if not any(one.path_regex.match(path) for one in theirs for path in OWN):
+            routes[:] = theirs + own
 
     def add_service(self, service: Service) -> None:
         options = self.http.service_options(service)

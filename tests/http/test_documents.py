@@ -111,3 +111,17 @@ def test_health_and_readiness_answer() -> None:
         assert (client.get("/healthz").status_code, client.get("/readyz").json()) == (200, {"status": "ready"})
         asgi.state.counts.is_ready = False
         assert (client.get("/healthz").status_code, client.get("/readyz").status_code) == (200, 503)
+
+
+def test_an_endpoint_for_every_path_leaves_ours_alone() -> None:
+    app = Flow()
+
+    @app.service().endpoint("/{rest:path}")
+    def anything(rest: str) -> str:
+        return rest
+
+    with serving(app) as client:
+        assert client.get("/some/where").json() == "some/where"
+        assert client.get("/healthz").json() == {"status": "ok"}
+        assert "swagger" in client.get("/docs").text
+        assert client.get("/docs/swagger-ui.css").headers["content-type"].startswith("text/css")
