@@ -118,6 +118,9 @@ class Ingest:
         except Full:
             return _refused(f"{self.options.buffer_records:,} records wait to be written already")
         except FlushFailed as error:
+            if error.is_final:
+                detail = "a sink cannot hold what this request brought; nothing of it was written"
+                return JSONResponse({"success": False, "detail": detail, "error_id": error.error_id}, 500)
             return _refused("nothing of this request was written", error_id=error.error_id)
         return None
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from raflow.http.door import logged
-from raflow.http.writing import Results, Writing
+from raflow.http.writing import Results, Writing, is_about_data
 from raflow.options import CollectorOptions
 
 log = logging.getLogger("raflow.http")
@@ -25,11 +25,13 @@ class FlushFailed(Exception):
 
     Attributes:
         error_id: Under which the log has the traceback.
+        is_final: Whether it would fail again: a sink cannot hold what was given.
     """
 
-    def __init__(self, error_id: str) -> None:
+    def __init__(self, error_id: str, is_final: bool) -> None:
         super().__init__(f"error {error_id}")
         self.error_id = error_id
+        self.is_final = is_final
 
 
 class Full(Exception):
@@ -135,30 +137,37 @@ class Outlet:
             await self._pause(_RETRY_S[-1])
 
     async def _flush(self, group: list[_Waiting]) -> None:
-        results, failures = [one.results for one in group], 0
-        while (error := await self._tried(results)) is not None:
+        error, failures = await self._tried(group), 0
+        while error is not None:
+            if is_about_data(error) and len(group) > 1:
+                # So that one request that brought what the sink cannot hold does not fail the others.
+                middle = len(group) // 2
+                await self._flush(group[:middle])
+                await self._flush(group[middle:])
+                return
             error_id = logged(f"collector {self._name!r}: {len(group)} request(s) were not written", error)
-            if self._options.ack == "written" or self._closing.is_set():
-                self._lost(group, error_id)
+            if self._options.ack == "written" or self._closing.is_set() or is_about_data(error):
+                self._lost(group, FlushFailed(error_id, is_about_data(error)))
                 return
             await self._pause(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
             failures += 1
+            error = await self._tried(group)
         for one in group:
             self._done(one, None)
 
-    async def _tried(self, results: list[Results]) -> Exception | None:
+    async def _tried(self, group: list[_Waiting]) -> Exception | None:
         try:
-            await self._run(partial(self._writing.flush, results))
+            await self._run(partial(self._writing.flush, [one.results for one in group]))
         except Exception as error:
             return error
         return None
 
-    def _lost(self, group: list[_Waiting], error_id: str) -> None:
+    def _lost(self, group: list[_Waiting], error: FlushFailed) -> None:
         records = sum(one.results.records for one in group if one.written is None)
         if records:
-            log.error("error %s: collector %r ends and loses %d accepted record(s)", error_id, self._name, records)
+            log.error("error %s: collector %r loses %d accepted record(s)", error.error_id, self._name, records)
         for one in group:
-            self._done(one, FlushFailed(error_id))
+            self._done(one, error)
 
     def _done(self, one: _Waiting, error: FlushFailed | None) -> None:
         if one.written is None:

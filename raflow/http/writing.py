@@ -15,11 +15,14 @@ import pyarrow as pa
 
 from raflow import convert
 from raflow.convert import Encoded
-from raflow.errors import SchemaError
+from raflow.errors import SchemaError, SinkError
 from raflow.http.targets import Target, target_of
 from raflow.options import CollectorOptions
 from raflow.schema import conform, merge
 from raflow.sinks import Sink, SinkContext
+
+_MOST_COLUMNS = 10_000
+"""Columns of which a collector knows the type that was written before."""
 
 
 @dataclass
@@ -34,6 +37,12 @@ class Results:
     """Records of the request that are in it."""
     misfits: dict[int, Exception] = field(default_factory=dict)
     """Why results are not written, by their place in `values`; filled by `Writing.flush`."""
+
+
+def is_about_data(error: BaseException) -> bool:
+    """Return whether a sink failed because of what it was given, so that it would fail again."""
+    found = error if not isinstance(error, SinkError) else error.__cause__ or error
+    return isinstance(found, (pa.ArrowException, SchemaError, ValueError, TypeError)) and not isinstance(found, OSError)
 
 
 class Writing:
@@ -80,9 +89,16 @@ class Writing:
         Raises:
             Exception: Whatever a sink raised. Nothing of the group counts as written.
         """
-        batches = self._converted(group)
-        if not batches:
-            return
+        known = self._schema
+        try:
+            batches = self._converted(group)
+            if batches:
+                self._write(batches)
+        except BaseException:
+            self._schema = known  # what a sink refuses would spoil all that comes after it
+            raise
+
+    def _write(self, batches: list[pa.RecordBatch]) -> None:
         try:
             for target in self._targets:
                 target.stage(batches)
@@ -141,5 +157,7 @@ class Writing:
         """Return the batch, and know its schema from now on: a later value of another kind is a misfit."""
         if encoded.batch is not None:
             known = [] if self._schema is None else [self._schema]
-            self._schema = merge([*known, encoded.batch.schema], what="what this collector has written")
+            wide = merge([*known, encoded.batch.schema], what="what this collector has written")
+            if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
+                self._schema = wide
         return encoded.batch

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from raflow import Flow
-from raflow.connectors.files import JsonLinesFiles
+from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.appending import LinesAppender
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.writing import Results, Writing
@@ -302,3 +303,43 @@ def test_a_failing_flush_to_an_open_file_leaves_nothing_of_it(tmp_path: Path) ->
     assert [type(one) for one in asyncio.run(write())] == [FlushFailed]
     assert sink.ns() == [2]
     assert sum(flushed_files(tmp_path).values()) == 2
+
+
+def test_a_request_that_a_sink_cannot_hold_fails_alone_and_spoils_nothing_after_it(tmp_path: Path) -> None:
+    """Parquet has no struct without fields; a client may send one to a collector of dicts."""
+
+    async def write() -> list[Any]:
+        async with opened(ParquetFiles(tmp_path), linger_ms=50) as outlet:
+            given = [outlet.write(one) for one in (results(1), Results([{"m": {}}], False, 1), results(3))]
+            outcome: list[Any] = [*await asyncio.gather(*given, return_exceptions=True)]
+            await outlet.write(results(4))
+            return outcome
+
+    outcome = asyncio.run(write())
+    assert [type(one) for one in outcome] == [type(None), FlushFailed, type(None)]
+    assert outcome[1].is_final
+    assert sorted(pq.read_table(tmp_path)["n"].to_pylist()) == [1, 3, 4]
+
+
+def test_an_accepted_record_that_no_sink_can_hold_is_dropped_and_not_tried_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def accept() -> None:
+        async with opened(ParquetFiles(tmp_path), ack="accepted", linger_ms=0) as outlet:
+            outlet.accept(Results([{"m": {}}], False, 1))
+            outlet.accept(results(1))
+
+    with caplog.at_level(logging.ERROR, "raflow.http"):
+        asyncio.run(accept())
+    assert "loses 1 accepted record(s)" in caplog.text
+    assert pq.read_table(tmp_path)["n"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize("sink", [JsonLinesFiles, ParquetFiles])
+def test_records_without_fields_harm_nobody(tmp_path: Path, sink: Any) -> None:
+    async def write() -> list[Any]:
+        async with opened(sink(tmp_path)) as outlet:
+            given = [Results([{}], False, 1), results(1), Results([{"n": None}], False, 1)]
+            return [*await asyncio.gather(*map(outlet.write, given), return_exceptions=True)]
+
+    assert asyncio.run(write())[1:] == [None, None]
