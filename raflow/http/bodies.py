@@ -135,6 +135,8 @@ class Reader:
             table.validate(full=True)  # a client may have written anything
         except (pa.ArrowException, ValueError, OSError) as error:
             raise HTTPException(400, f"malformed Arrow stream: {error}") from None
+        if len(set(table.schema.names)) < table.num_columns:
+            raise HTTPException(422, f"several columns have one name: {', '.join(table.schema.names)}")
         for name, value in path.items():
             column = pa.array([value] * table.num_rows)
             index = table.schema.get_field_index(name)

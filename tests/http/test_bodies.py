@@ -111,3 +111,9 @@ def test_every_wrong_field_is_named() -> None:
     assert [one["loc"] for one in brought.problems[0].detail] == [["body", "n"], ["body", "tags", 0]]
     assert "field 'n'" in brought.problems[0].message
     assert "field 'tags.0'" in brought.problems[0].message
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
+    body = to_ipc(table.to_batches(), table.schema).to_pybytes()
+    assert [read(reader, body, ARROW) for reader in READERS] == [None] * len(READERS)
