@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from raflow.frames import from_arrow as from_arrow
     from raflow.frames import from_pandas as from_pandas
     from raflow.frames import from_ray_dataset as from_ray_dataset
+    from raflow.http.collector import collector as collector
+    from raflow.http.service import Service as Service
+    from raflow.http.service import endpoint as endpoint
     from raflow.options import FlowOptions as FlowOptions
     from raflow.options import Retry as Retry
     from raflow.processors import consumer as consumer
@@ -58,6 +61,9 @@ _HOME = {
     # what a user declares
     "Flow": "raflow.flow",
     "consumer": "raflow.processors",
+    "collector": "raflow.http.collector",
+    "Service": "raflow.http.service",
+    "endpoint": "raflow.http.service",
     "Stream": "raflow.stream",
     "from_arrow": "raflow.frames",
     "from_pandas": "raflow.frames",
@@ -107,7 +113,7 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - grouped by use
-    "Flow", "consumer", "Stream", "from_arrow", "from_pandas", "from_ray_dataset",
+    "Flow", "consumer", "collector", "Service", "endpoint", "Stream", "from_arrow", "from_pandas", "from_ray_dataset",
     "Workflow", "action", "Config", "Task", "WorkflowRun", "Context",
     "FlowSpec", "step", "needs", "foreach", "join", "repeat", "optional", "app", "Configuration", "FlowGraph",
     "AppOption", "AppRunConfig", "log",

@@ -54,7 +54,7 @@ def called(code: Any, name: str) -> tuple[Callable[..., Any], str]:
         if function is None:
             msg = f"class {code.__name__} has no method process(self, record); a class processor needs one"
             raise InvalidProcessor(msg)
-        _check_constructor(code)
+        check_constructor(code)
         parameters = list(inspect.signature(function).parameters.values())[1:]
     elif callable(code):
         function = code
@@ -77,7 +77,12 @@ def _one_parameter(parameters: list[inspect.Parameter], name: str) -> str:
     return positional[0].name
 
 
-def _check_constructor(code: type) -> None:
+def check_constructor(code: type) -> None:
+    """Check that a class can be made without arguments.
+
+    Raises:
+        InvalidProcessor: It cannot.
+    """
     if code.__init__ is object.__init__:  # type: ignore[misc]
         return
     required = [

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
+from raflow.http.collector import Collector, collector
+from raflow.http.declared import HttpApp
+from raflow.http.service import Service
 from raflow.nodes import Node
 from raflow.options import FlowOptions
 from raflow.processors import Origin, Processor, consumer, inputs
@@ -43,15 +46,28 @@ class Flow:
         self.flow_id = flow_id
         self.options = flow_options or FlowOptions()
         self._processors: dict[str, Processor] = {}
+        self._collectors: dict[str, Collector] = {}
+        self._services: dict[str, Service] = {}
         self._written: list[Node] = []
 
     def __repr__(self) -> str:
-        return f"<Flow {self.flow_id}: {', '.join(self._processors) or 'no processors'}>"
+        names = [*self._processors, *self._collectors, *self._services]
+        return f"<Flow {self.flow_id}: {', '.join(names) or 'no processors'}>"
 
     @property
     def processors(self) -> tuple[Processor, ...]:
-        """The processors, in the order in which they were added."""
+        """The consumers, in the order in which they were added."""
         return tuple(self._processors.values())
+
+    @property
+    def collectors(self) -> tuple[Collector, ...]:
+        """The collectors, in the order in which they were added."""
+        return tuple(self._collectors.values())
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """The services, in the order in which they were added."""
+        return tuple(self._services.values())
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -109,10 +125,95 @@ class Flow:
         if not isinstance(processor, Processor):
             msg = f"{processor!r} is no consumer; decorate it with @consumer(source=..., sink=...) first"
             raise InvalidProcessor(msg)
-        if processor.name in self._processors:
-            msg = f"flow {self.flow_id!r} has a processor {processor.name!r} already; give one of them name='...'"
-            raise DuplicateName(msg)
+        self._refuse_second(processor.name, "give one of them name='...'")
         self._processors[processor.name] = processor
+
+    def collector(
+        self,
+        route: str,
+        method: str = "POST",
+        sink: Sink | Sequence[Sink] | None = None,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Callable[[Callable[..., Any]], Collector]:
+        """Make a function or class a collector of this Flow; see `raflow.collector` for the arguments."""
+        make = collector(route, method, sink, name=name, **options)
+
+        def decorate(code: Callable[..., Any]) -> Collector:
+            made = make(code)
+            self.add_collector(made)
+            return made
+
+        return decorate
+
+    def add_collector(self, collector: Collector) -> None:
+        """Add a collector that was declared elsewhere with `@collector(...)`.
+
+        Raises:
+            DuplicateName: The Flow has another processor of that name.
+            InvalidProcessor: It was not made by `@collector(...)`.
+        """
+        if not isinstance(collector, Collector):
+            msg = f"{collector!r} is no collector; decorate it with @collector(route, method, sink=...) first"
+            raise InvalidProcessor(msg)
+        self._refuse_second(collector.name, "give one of them name='...'")
+        self._collectors[collector.name] = collector
+
+    def service(self, base_route: str = "/", *, service_id: str | None = None, **options: Any) -> Service:
+        """Return a new service of this Flow; see `raflow.Service` for the arguments."""
+        made = Service(base_route, service_id=service_id, **options)
+        self.add_service(made)
+        return made
+
+    def add_service(self, service: Service) -> None:
+        """Add a service that was made elsewhere. Its endpoints may be added later.
+
+        Raises:
+            DuplicateName: The Flow has another service or processor with that id.
+            InvalidProcessor: It is no `Service`.
+        """
+        if not isinstance(service, Service):
+            msg = f"{service!r} is no service; make one with Service(base_route)"
+            raise InvalidProcessor(msg)
+        if service.service_id is None:
+            twins = sum(service.base_route == other.base_route for other in self.services)
+            service.service_id = f"{service.base_route}#{twins + 1}" if twins else service.base_route
+        self._refuse_second(service.service_id, "give one of them service_id='...'")
+        self._services[service.service_id] = service
+
+    def _refuse_second(self, name: str, how: str) -> None:
+        if name in {**self._processors, **self._collectors, **self._services}:
+            msg = f"flow {self.flow_id!r} has a processor {name!r} already; {how}"
+            raise DuplicateName(msg)
+
+    def asgi(self) -> Any:
+        """Return the collectors and services as an ASGI application, for any ASGI host and for tests.
+
+        Its lifespan sets up class processors, opens sinks and, at the end, writes what is buffered and
+        calls `teardown`; a host that runs no lifespan gets 503 for every request.
+
+        Raises:
+            FlowError: The description is wrong.
+            MissingExtra: The packages for HTTP are not installed.
+
+        Example:
+            >>> from raflow import Flow
+            >>> app = Flow("greetings")
+            >>> @app.service().endpoint("/hello/{name}")
+            ... def hello(name: str) -> dict:
+            ...     return {"text": f"Hello, {name}!"}
+            >>> asgi = app.asgi()  # then, for example: uvicorn my_module:asgi
+            >>> asgi.title
+            'greetings'
+        """
+        from raflow.http import check_installed
+
+        check_installed()
+        from raflow.http.application import application
+        from raflow.runtime.ledger import new_run_id
+
+        return application(HttpApp.of(self), new_run_id())
 
     def plan(self, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Plan:
         """Return the validated, fused form of the Flow. Nothing is read or started.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -26,6 +26,10 @@ class _Options(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise InvalidOption(_explain(type(self), error)) from None
+
+    def explicit(self) -> dict[str, Any]:
+        """Return the options that were given, without the defaults."""
+        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
 
 
 class Retry(_Options):
@@ -140,10 +144,6 @@ class ProcessorOptions(Resources):
             msg = f"min_replicas is {self.min_replicas}, max_replicas {self.max_replicas}; min may not be larger"
             raise InvalidOption(msg)
 
-    def explicit(self) -> dict[str, Any]:
-        """Return the options that were given, without the defaults."""
-        return {name: getattr(self, name) for name in sorted(self.model_fields_set)}
-
     @classmethod
     def layered(cls, *layers: Mapping[str, Any]) -> ProcessorOptions:
         """Return the options of one processor; a later layer beats an earlier one."""
@@ -151,6 +151,76 @@ class ProcessorOptions(Resources):
         for layer in layers:
             values.update(layer)
         return ProcessorOptions(**values)
+
+
+_HTTP_NAMES = {
+    "max_concurrent_queries": "max_concurrent_requests",
+    "target_num_ongoing_requests_per_replica": "target_ongoing_requests",
+    "enable_autoscaler": "autoscale",
+}
+"""Options of HTTP processors by the names that they have in BuildFlow."""
+
+
+class HttpOptions(Resources):
+    """The options of one service; its replicas are never fewer than one."""
+
+    num_replicas: int | None = Field(default=None, ge=1)
+    """Replicas from start to end; None: as many as the requests need, see `autoscale`."""
+    min_replicas: int = Field(default=1, ge=1)
+    """There are never fewer."""
+    max_replicas: int | None = Field(default=None, ge=1)
+    """There are never more; None: what the engine's CPUs allow."""
+    autoscale: bool = True
+    """Whether replicas are added and removed by `target_ongoing_requests`."""
+    target_ongoing_requests: float = Field(default=16.0, gt=0)
+    """Requests that a replica should have under way, on average; above it, replicas are added."""
+    max_concurrent_requests: int = Field(default=100, ge=1)
+    """Requests that a replica works on at once; the next one gets 503 and `Retry-After`. Websockets
+    do not count. It is also how many calls of synchronous functions run at once, in threads."""
+    request_timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
+    """A reply must have begun by then, else 504 (408 if the body has not come); a stream may take longer."""
+    max_body_bytes: int = Field(default=16 << 20, ge=0)
+    """A larger body is refused with 413."""
+
+    def __init__(self, **values: Any) -> None:
+        for old, name in _HTTP_NAMES.items():
+            if old in values and name in values:
+                msg = f"{old} and {name} are the same option; give one of them"
+                raise InvalidOption(msg)
+            if old in values:
+                values[name] = values.pop(old)
+        super().__init__(**values)
+        if self.max_replicas is not None and self.min_replicas > self.max_replicas:
+            msg = f"min_replicas is {self.min_replicas}, max_replicas {self.max_replicas}; min may not be larger"
+            raise InvalidOption(msg)
+
+
+class CollectorOptions(HttpOptions):
+    """The options of one collector."""
+
+    ack: Literal["written", "accepted"] = "written"
+    """When it replies: once the sink has what the request brought, or once that is in the buffer, which a
+    crash of the replica loses."""
+    linger_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """How long records wait for others to be written with them, when no write is under way; None: not at all,
+    and 1,000 ms with `ack="accepted"`."""
+    buffer_records: int = Field(default=10_000, ge=1)
+    """With `ack="accepted"`: records that may wait for the sink; while it is full, requests get 503."""
+    roll_bytes: int = Field(default=64 << 20, ge=1)
+    """Where flushes share a file (JSON Lines in a local folder): readers see it when it has this size."""
+    roll_s: float = Field(default=60.0, ge=0, allow_inf_nan=False)
+    """The same: or when it is this old. What was acknowledged is on the disk all the time."""
+    idempotency_keys: int = Field(default=10_000, ge=0)
+    """Replies that a replica keeps for requests that repeat an `Idempotency-Key`."""
+
+    @property
+    def linger_s(self) -> float:
+        """The wait in seconds."""
+        default = 0.0 if self.ack == "written" else 1000.0
+        return (default if self.linger_ms is None else self.linger_ms) / 1000
+
+
+Http = TypeVar("Http", bound=HttpOptions)
 
 
 class FlowOptions(ProcessorOptions):
@@ -192,6 +262,11 @@ class FlowOptions(ProcessorOptions):
     def credentials(self) -> Credentials:
         """Return the keys for cloud storage alone."""
         return Credentials(**{entry.name: getattr(self, entry.name) for entry in fields(Credentials)})
+
+    def http(self, kind: type[Http], given: Mapping[str, Any]) -> Http:
+        """Return the options of a service or collector, of which some may be given here."""
+        here = self.explicit()
+        return kind(**{**{name: here[name] for name in here if name in kind.model_fields}, **given})
 
     def processor_defaults(self) -> dict[str, Any]:
         """Return the processor options that were given here."""

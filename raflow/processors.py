@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from raflow.code import Code, called
-from raflow.errors import FlowError, InvalidOption, InvalidProcessor
+from raflow.decorated import Decorated, own_name
+from raflow.errors import InvalidOption, InvalidProcessor
 from raflow.nodes import Node
 from raflow.options import ProcessorOptions
 from raflow.sinks import Sink
@@ -19,17 +17,15 @@ Origin: TypeAlias = Any
 """Where records come from: a `Source`, a `Processor`, a `Stream`, or a list of them for all their records."""
 
 
-class Processor:
+class Processor(Decorated):
     """A function or class with its source, its sinks and its options.
 
-    Calling it calls the function, so that it can be tested as if it were not decorated.
+    Calling it calls the function, so that it can be tested as if it were not decorated. Its name, which
+    is unique in its Flow, is also that of `--set`.
 
     Attributes:
-        name: Unique in its Flow; in logs, errors, stats and `--set`.
-        code: The user's function, or a class with `process` and, if wanted, `setup` and `teardown`.
         source: Where its records come from.
         sinks: Where its results go; empty to drop them.
-        options: The options that were given, without defaults.
         node: What it does, for the plan.
     """
 
@@ -43,26 +39,13 @@ class Processor:
         name: str,
         options: dict[str, Any],
     ) -> None:
-        self.code = code
+        super().__init__(code, name, options)
         self.source = source
         self.sinks = sinks
-        self.name = name
-        self.options = options
         self.node = Node(Code(code), inputs(source), sinks, name, options)
-        functools.update_wrapper(self, code, updated=())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function, or make an instance of the class."""
-        return self.code(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} {self.name}>"
-
-    def __reduce__(self) -> Any:
-        module, path = self.code.__module__, self.code.__qualname__
-        if module != "__main__" and _at(sys.modules.get(module), path) is self:
-            return _import, (module, path)
-        return Processor, (self.code, self.source, self.sinks, self.name, self.options)
+    def _parts(self) -> tuple[Any, ...]:
+        return self.code, self.source, self.sinks, self.name, self.options
 
 
 def consumer(
@@ -97,15 +80,15 @@ def consumer(
     """
     ProcessorOptions(**options)
     inputs(source)
-    sinks = _sinks(sink)
+    sinks = sinks_of(sink)
 
     def decorate(code: Callable[..., Any]) -> Processor:
-        if isinstance(code, Processor):
-            msg = f"{code.name!r} is a processor already; give it to flow.add_consumer"
+        if isinstance(code, Decorated):
+            msg = f"{code.name!r} is a {code.kind} already; give it to flow.add_{code.kind}"
             raise InvalidProcessor(msg)
-        own_name = name or str(getattr(code, "__name__", type(code).__name__))
-        called(code, own_name)
-        return Processor(code, source, sinks, own_name, dict(options))
+        named = own_name(code, name)
+        called(code, named)
+        return Processor(code, source, sinks, named, dict(options))
 
     return decorate
 
@@ -131,25 +114,15 @@ def inputs(source: Origin) -> tuple[Node, ...]:
     return tuple(node for node in nodes if node)
 
 
-def _sinks(sink: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
+def sinks_of(sink: Sink | Sequence[Sink] | None) -> tuple[Sink, ...]:
+    """Return no, one or several sinks as a tuple.
+
+    Raises:
+        InvalidOption: One of them is no sink.
+    """
     sinks = () if sink is None else (sink,) if isinstance(sink, Sink) else tuple(sink)
     for one in sinks:
         if not isinstance(one, Sink):
             msg = f"sink is {one!r}; it must be a raflow Sink, e.g. raflow.connectors.files.ParquetFiles(path)"
             raise InvalidOption(msg)
     return sinks
-
-
-def _at(module: Any, path: str) -> Any:
-    found = module
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
-def _import(module: str, path: str) -> Processor:
-    found = _at(importlib.import_module(module), path)
-    if not isinstance(found, Processor):
-        msg = f"{module}.{path} is no processor here; is another version of the module installed?"
-        raise FlowError(msg)
-    return found

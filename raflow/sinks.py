@@ -101,6 +101,21 @@ class Sink(ABC):
         Called once per replica, in the replica.
         """
 
+    def appender(self, context: SinkContext, unit: str) -> Appender | None:
+        """Return what appends to a file that stays open, for writes that are many and small.
+
+        Called by collectors, in the replica, instead of `open`.
+
+        Args:
+            context: The run.
+            unit: Part of the names of the files; unique to the caller.
+
+        Returns:
+            None if the sink has no such way: the caller then opens a writer.
+        """
+        del context, unit
+        return None
+
     @abstractmethod
     def commit(self, parts: Sequence[Part]) -> None:
         """Publish the parts of one unit of work.
@@ -156,3 +171,42 @@ class Writer(ABC):
 
     def close(self) -> None:  # noqa: B027 - most writers hold nothing
         """Release what the writer holds. Called once, at the end of the replica."""
+
+
+class Appender(ABC):
+    """Appends to one file after the other. Readers see a file when it is complete: `roll` publishes it.
+
+    What was flushed survives a crash of the process: whoever next appends to the same place publishes what
+    a dead one has left. All calls come from one thread.
+    """
+
+    size_bytes: int = 0
+    """Of the file that is open; 0 if none is."""
+
+    @abstractmethod
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Take records.
+
+        Raises:
+            SinkError: They could not be taken; `abandon` is called next.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make what was appended durable.
+
+        Raises:
+            SinkError: It is not; `abandon` is called next.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Forget what was appended since the last flush. Must not raise."""
+
+    @abstractmethod
+    def roll(self) -> None:
+        """Publish the file that is open, if there is one; the next `append` begins another one.
+
+        Raises:
+            SinkError: It could not be published; it stays where the next appender finds it.
+        """

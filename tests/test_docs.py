@@ -6,6 +6,7 @@ import doctest
 import importlib
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 from raflow import Flow
 from raflow.connectors.files import CsvFiles, ParquetFiles
 from raflow.loading import load
+from tests.http.hosts import serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,7 +28,7 @@ CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 FILES = ["connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
 STEPS = ["chain", "chain.workflow", "inferred", "spec.flowspec"]
 WORKFLOWS = [*(f"workflows.{name}" for name in STEPS), "runtime.steps.heartbeat"]
-MODULES = ["flow", "frames", "options", "processors", "stream", *FILES, *WORKFLOWS]
+MODULES = ["flow", "frames", "http.collector", "http.service", "options", "processors", "stream", *FILES, *WORKFLOWS]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -84,6 +86,17 @@ def test_the_steps_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == "285\n"
+
+
+def test_the_http_example_of_the_readme_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.py").write_text(CODE[4])
+    with serving(runpy.run_path("shop.py")["asgi"]) as client:
+        assert client.post("/orders", json=[{"item": "tea", "count": 0}, {"item": "tea"}]).json()["records"] == 2
+        assert client.get("/prices/tea", params={"count": 2}).json() == {"total": 5.0}
+        assert client.get("/prices/gold").status_code == 404
+    (written,) = (tmp_path / "orders").glob("*.jsonl")
+    assert written.read_text() == '{"item":"tea","count":1}\n'
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

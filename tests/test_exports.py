@@ -20,6 +20,8 @@ PUBLIC = [
     "raflow.connectors.files",
     "raflow.connectors.memory",
     "raflow.errors",
+    "raflow.http.collector",
+    "raflow.http.service",
     "raflow.metrics",
     "raflow.options",
     "raflow.sinks",
@@ -88,6 +90,7 @@ def test_every_public_object_says_what_it_is(name: str) -> None:
     ("code", "heavy"),
     [
         ("import raflow", ["ray", "pandas", "pyarrow", "pydantic", "fsspec", "rich", "click", "numpy"]),
+        ("from raflow import Flow, Service, collector, endpoint", ["fastapi", "starlette", "uvicorn", "anyio"]),
         ("from raflow import Flow, FlowOptions, consumer", ["ray", "pandas", "s3fs", "gcsfs", "rich", "click"]),
         ("from raflow.connectors.files import ParquetFiles, CsvFiles", ["ray", "pandas", "s3fs", "gcsfs"]),
         ("import raflow.cli", ["ray", "pandas", "pyarrow", "pydantic", "fsspec"]),

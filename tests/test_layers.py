@@ -17,11 +17,11 @@ LAYERS = [
     {"raflow"},  # the lazy names and the version
     {"errors", "units", "metrics"},
     {"credentials", "graph", "schema", "batch"},
-    {"sources", "sinks", "code"},
+    {"sources", "sinks", "code", "decorated"},
     {"options", "convert"},
     {"operators"},
     {"nodes"},
-    {"processors", "render", "schemas"},
+    {"processors", "render", "schemas", "http"},
     {"flow", "stream", "plan"},
     {"pushdown"},
     {"checkpoints"},
@@ -38,6 +38,9 @@ LAYERS = [
 
 LATE = {
     ("flow", "launch"): "running needs every layer above the description",
+    ("flow", "http"): "only a Flow that is served needs the packages for HTTP",
+    ("flow", "http.application"): "only a Flow that is served needs the packages for HTTP",
+    ("flow", "runtime.ledger"): "running needs every layer above the description",
     ("flow", "plan"): "a plan is made of Flows",
     ("stream", "collecting"): "running needs every layer above the description",
     ("collecting", "engines.ray.dataset"): "only what is asked for: ray is heavy",

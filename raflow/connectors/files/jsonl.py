@@ -11,12 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.json
 
+from raflow.connectors.files.appending import LinesAppender
 from raflow.connectors.files.documents import Document
 from raflow.connectors.files.files import Path
 from raflow.connectors.files.formats import JsonLinesFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.misfits import Parser
 from raflow.connectors.files.text import TextFiles, encoding_name
+from raflow.sinks import SinkContext
 
 _NO_COLUMN = pa.schema([("\0", pa.int64())])
 """A column that no file has: asking for it alone counts rows."""
@@ -70,6 +72,15 @@ class JsonLinesFiles(TextFiles):
         self._declared = declared(schema)
         self._all_is_text = False
         self._encoding = encoding_name(encoding)
+
+    def appender(self, context: SinkContext, unit: str) -> LinesAppender | None:
+        """Return what appends to files in a local folder; None for object stores, partitions and compression."""
+        folder = self._sink
+        location, form = folder.location, folder.format
+        is_plain = not folder.partition_by and folder.max_rows_per_file is None and form.suffix == ".jsonl"
+        if not is_plain or location.protocol not in ("file", "local"):
+            return None
+        return LinesAppender(location, context.run_id, unit)
 
     def _parser(self, document: Document, stream: BufferedReader) -> tuple[Parser | None, int]:
         del document, stream

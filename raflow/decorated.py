@@ -1,0 +1,68 @@
+"""What a decorator makes of a function or class: callable as before, and picklable although it has its name."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from raflow.errors import FlowError
+
+
+class Decorated:
+    """A function or class with a name and options.
+
+    Calling it calls the function, so that it can be tested as if it were not decorated.
+
+    Attributes:
+        code: The user's function, or a class with `process` and, if wanted, `setup` and `teardown`.
+        name: In logs, errors and stats.
+        options: The options that were given, without defaults.
+    """
+
+    kind = "function"
+
+    def __init__(self, code: Callable[..., Any], name: str, options: dict[str, Any]) -> None:
+        self.code = code
+        self.name = name
+        self.options = options
+        functools.update_wrapper(self, code, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, or make an instance of the class."""
+        return self.code(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}>"
+
+    def __reduce__(self) -> Any:
+        module, path = self.code.__module__, self.code.__qualname__
+        if module != "__main__" and _at(sys.modules.get(module), path) is self:
+            return _import, (module, path)
+        return type(self), self._parts()
+
+    def _parts(self) -> tuple[Any, ...]:
+        """Return the arguments that make an equal one."""
+        raise NotImplementedError
+
+
+def own_name(code: Any, name: str | None) -> str:
+    """Return the name that was given, or else that of the function or class."""
+    return name or str(getattr(code, "__name__", type(code).__name__))
+
+
+def _at(module: Any, path: str) -> Any:
+    found = module
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _import(module: str, path: str) -> Decorated:
+    found = _at(importlib.import_module(module), path)
+    if not isinstance(found, Decorated):
+        msg = f"{module}.{path} is no processor here; is another version of the module installed?"
+        raise FlowError(msg)
+    return found

@@ -1,0 +1,231 @@
+"""The ASGI application of a Flow: what each replica builds of the description, and any ASGI host can serve."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi.exceptions import FastAPIError, RequestValidationError
+from fastapi.routing import APIRoute, APIWebSocketRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from raflow import convert
+from raflow.code import Code
+from raflow.errors import InvalidProcessor
+from raflow.http.collector import Collector
+from raflow.http.counts import Counts
+from raflow.http.declared import HttpApp
+from raflow.http.documents import add_documents, add_health
+from raflow.http.door import Door
+from raflow.http.ingest import Ingest
+from raflow.http.instances import Instances
+from raflow.http.limits import Limits
+from raflow.http.openapi import Documented
+from raflow.http.outlet import Outlet
+from raflow.http.routes import OWN, WEBSOCKET, joined
+from raflow.http.service import Endpoint, Service
+from raflow.http.writing import Writing
+from raflow.options import CollectorOptions, HttpOptions
+from raflow.sinks import Sink, SinkContext
+
+_HANDLE = "raflow.handle"
+
+
+def application(http: HttpApp, run_id: str, *, starts_sinks: bool = True) -> FastAPI:
+    """Return the application; its lifespan opens and closes what it needs.
+
+    `app.state.counts` is the replica's `Counts`.
+
+    Args:
+        http: The description.
+        run_id: Part of the names of what sinks write.
+        starts_sinks: Whether the lifespan also starts and finishes the sinks, once per run; False in
+            replicas, which share them: their driver does it.
+
+    Raises:
+        InvalidProcessor: FastAPI cannot serve the signature of an endpoint; names it.
+    """
+    return _Building(http, SinkContext(run_id), starts_sinks).app
+
+
+class _Building:
+    """The parts of one application, while it is built and while it runs."""
+
+    def __init__(self, http: HttpApp, context: SinkContext, starts_sinks: bool) -> None:
+        self.http = http
+        self.context = context
+        self.starts_sinks = starts_sinks
+        self.counts = Counts()
+        self.instances = Instances()
+        self.outlets: list[Outlet] = []
+        self.sinks: dict[int, Sink] = {}
+        self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
+        self.app.state.counts = self.counts
+        self.app.add_middleware(Door, counts=self.counts)
+        self.app.add_exception_handler(RequestValidationError, _invalid)
+        add_health(self.app, self.counts)
+        add_documents(self.app)
+        self.own_routes = len(self.app.router.routes)
+        for service in http.services:
+            self.add_service(service)
+        for collector in http.collectors:
+            self.add_collector(collector)
+        self.order_routes()
+
+    def order_routes(self) -> None:
+        """Have requests compared with our own routes last, unless one of the user's would take them: `/{name}`."""
+        routes: list[Any] = self.app.router.routes
+        own, theirs = routes[: self.own_routes], routes[self.own_routes :]
+        if not any(one.path_regex.match(path) for one in theirs for path in OWN):
+            routes[:] = theirs + own
+
+    def add_service(self, service: Service) -> None:
+        options = self.http.service_options(service)
+        gate = self.gate(service, options)
+        for endpoint in service.endpoints:
+            path = joined(service.base_route, endpoint.route)
+            try:
+                self.add_endpoint(endpoint, path, service, gate)
+            except (FastAPIError, AssertionError, TypeError) as error:
+                msg = f"endpoint {endpoint.name!r} of service {service.service_id!r} cannot be served: {error}"
+                raise InvalidProcessor(msg) from error
+
+    def gate(self, service: Service, options: HttpOptions) -> ASGIApp:
+        """Return what is around all endpoints of a service: its limits, then the user's middleware."""
+        app: ASGIApp = _handle
+        for middleware, its_options in service.middleware:
+            app = middleware(app, **its_options)
+        return Limits(app, options, f"service {service.service_id!r}", self.counts)
+
+    def add_endpoint(self, endpoint: Endpoint, path: str, service: Service, gate: ASGIApp) -> None:
+        function = self.instances.function(endpoint.code)
+        if endpoint.method == WEBSOCKET:
+            self.app.router.routes.append(_Socket(path, function, gate=gate, name=endpoint.name))
+            return
+        self.app.router.routes.append(
+            _Route(
+                path,
+                function,
+                gate=gate,
+                in_thread=_is_synchronous(function),
+                methods=[endpoint.method],
+                name=endpoint.name,
+                tags=[str(service.service_id)],
+                **_described(endpoint.code),
+            )
+        )
+
+    def add_collector(self, collector: Collector) -> None:
+        options = self.http.collector_options(collector)
+        takes, returns = Code(collector.code).annotations(collector.name)
+        outlet = self.outlet(collector, options, returns) if collector.sinks else None
+        function = self.instances.function(collector.code)
+        shape = convert.shape_of(takes)
+        ingest = Ingest(collector, function, shape, options, outlet)
+        gate = Limits(_handle, options, f"collector {collector.name!r}", self.counts)
+        described = {**_described(collector.code), **self.app.describe(collector, shape, ingest.success)}
+        self.app.router.routes.append(
+            _Route(
+                collector.route,
+                ingest.handle,
+                gate=gate,
+                in_thread=_is_synchronous(function),
+                methods=[collector.method],
+                name=collector.name,
+                tags=["collectors"],
+                response_model=None,
+                **described,
+            )
+        )
+
+    def outlet(self, collector: Collector, options: CollectorOptions, returns: Any) -> Outlet:
+        sinks = [self.sink(sink) for sink in collector.sinks]
+        writing = Writing(sinks, self.context, collector.name, options, convert.returned_schema(returns))
+        self.outlets.append(Outlet(writing, options, collector.name))
+        return self.outlets[-1]
+
+    def sink(self, declared: Sink) -> Sink:
+        """Return a sink with the Flow's credentials: one, however many collectors write to it."""
+        if id(declared) not in self.sinks:
+            self.sinks[id(declared)] = declared.with_credentials(self.http.options.credentials())
+        return self.sinks[id(declared)]
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        del app
+        limits = [options.max_concurrent_requests for options in self.http.all_options().values()]
+        to_thread.current_default_thread_limiter().total_tokens = max(40, sum(limits))
+        own = list(self.sinks.values()) if self.starts_sinks else []
+        started = [await to_thread.run_sync(sink.start, self.context) for sink in own]
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.instances.running())
+            for outlet in self.outlets:
+                stack.push_async_callback(outlet.close)
+                await outlet.open()
+            self.counts.is_ready = True
+            stack.callback(setattr, self.counts, "is_ready", False)
+            yield
+        # Not after an error: it deletes what the run replaces.
+        for sink, its_start in zip(own, started, strict=True):
+            await to_thread.run_sync(sink.finish, self.context, its_start)
+
+
+def _is_synchronous(function: Callable[..., Any]) -> bool:
+    return not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
+
+
+def _described(code: Callable[..., Any]) -> dict[str, Any]:
+    """Return what OpenAPI shows of a function or class: that of a method `process` would say nothing."""
+    lines = (code.__doc__ or "").strip().partition("\n")
+    return {"description": code.__doc__ and lines[2].strip(), "summary": lines[0].rstrip(".") or None}
+
+
+async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
+    """Let the route that was found answer: the innermost part of its gate."""
+    await scope[_HANDLE](scope, receive, send)
+
+
+class _Route(APIRoute):
+    """A route behind a gate, which also sees requests of other methods: CORS asks with OPTIONS."""
+
+    def __init__(
+        self, path: str, function: Callable[..., Any], *, gate: ASGIApp, in_thread: bool, **options: Any
+    ) -> None:
+        super().__init__(path, function, **options)
+        self.gate = gate
+        self.in_thread = in_thread
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_HANDLE] = super().handle
+        await self.gate(scope, receive, send)
+
+
+class _Socket(APIWebSocketRoute):
+    """The same for websockets."""
+
+    def __init__(self, path: str, function: Callable[..., Any], *, gate: ASGIApp, **options: Any) -> None:
+        super().__init__(path, function, **options)
+        self.gate = gate
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_HANDLE] = super().handle
+        await self.gate(scope, receive, send)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """Say which fields are wrong: 400 if a body is no JSON, else 422; what the client sent is not repeated."""
+    del request
+    assert isinstance(error, RequestValidationError)
+    issues = error.errors()
+    if issues and issues[0]["type"] == "json_invalid":
+        found = issues[0]
+        where = f" at character {found['loc'][-1]}"
+        return JSONResponse({"detail": f"malformed JSON{where}: {found['ctx']['error']}"}, 400)
+    detail = [{name: issue[name] for name in ("type", "loc", "msg")} for issue in issues]
+    return JSONResponse({"detail": detail}, 422)

@@ -1,0 +1,249 @@
+"""Requests of collectors into what their functions get: records with what is wrong with the others.
+
+A body comes from anyone. What cannot be parsed is 400, an unknown media type 415, and what can be parsed
+but does not fit the record type 422, which names the field; in bulk each record has its own verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+
+from raflow.batch import one_batch
+from raflow.convert import Shape, encode
+from raflow.errors import SchemaError
+
+JSON, LINES, ARROW = "application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"
+_TAKEN = f"send {JSON}, {LINES} or {ARROW}"
+_LINES = {LINES, "application/ndjson", "application/jsonl", "application/json-lines"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why one record was refused."""
+
+    message: str
+    """For the client."""
+    status: int = 422
+    """Of the reply, if the request has this record alone."""
+    detail: Any = None
+    """In the form of FastAPI's errors, if it is known which fields are wrong."""
+    error_id: str | None = None
+    """Under which the log has the traceback, if user code raised."""
+
+
+@dataclass
+class Brought:
+    """What one request brought."""
+
+    values: Any
+    """The good records, or the one batch that the function takes."""
+    rows: Sequence[int]
+    """For each good record its place in the request."""
+    total: int
+    """Records in the request, good or not."""
+    is_bulk: bool
+    """Whether the request could have held several records."""
+    problems: dict[int, Problem] = field(default_factory=dict)
+    """By the place in the request."""
+
+
+class Reader:
+    """Reads requests for one function.
+
+    Args:
+        shape: What the function gets.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._raw = shape.record if shape.record in (str, bytes) else None
+        kind = dict[str, Any] if shape.record in (dict, None) else shape.record
+        self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        self._lists = {one.name for one in shape.columns or () if pa.types.is_list(one.type)}
+
+    def fields(self, path: Mapping[str, Any], query: Iterable[tuple[str, str]]) -> Brought:
+        """Return the one record of a request without body.
+
+        Args:
+            path: The path's parameters; they win.
+            query: All of the query; what comes several times, or what the record type says, is a list.
+        """
+        record: dict[str, Any] = {}
+        for name, value in query:
+            record.setdefault(name, []).append(value)
+        single = {name: each[0] for name, each in record.items() if len(each) == 1 and name not in self._lists}
+        return self._records([{**record, **single, **path}], is_bulk=False)
+
+    def body(self, body: bytes, media_type: str, path: Mapping[str, Any]) -> Brought:
+        """Return the records of a body.
+
+        Args:
+            body: All of it.
+            media_type: Without parameters, in small letters; empty if the client gave none.
+            path: The path's parameters, which every record gets.
+
+        Raises:
+            HTTPException: Nothing of it can be used.
+        """
+        if media_type in _LINES:
+            return self._lines([line for line in body.split(b"\n") if line.strip()], path)
+        if media_type == ARROW:
+            return self._arrow(body, path)
+        if self._raw is not None:
+            return self._texts([body], is_bulk=False)
+        if media_type != JSON and not (media_type.startswith("application/") and media_type.endswith("+json")):
+            raise HTTPException(415, f"the content type is {media_type or 'not given'!r}; {_TAKEN}")
+        return self._json(body, path)
+
+    def _json(self, body: bytes, path: Mapping[str, Any]) -> Brought:
+        if self._shape.per_record and not path and not body.lstrip().startswith(b"["):
+            problem, value = _tried(self._adapter.validate_json, body)
+            if problem and problem.status == 400:
+                raise HTTPException(400, problem.message)
+            return Brought(
+                [] if problem else [value], [] if problem else [0], 1, False, {0: problem} if problem else {}
+            )
+        try:
+            found = from_json(body)
+        except ValueError as error:
+            raise HTTPException(400, f"malformed JSON: {error}") from None
+        is_bulk = isinstance(found, list)
+        return self._records([_with(one, path) for one in (found if is_bulk else [found])], is_bulk)
+
+    def _lines(self, lines: list[bytes], path: Mapping[str, Any]) -> Brought:
+        if self._raw is not None:
+            return self._texts(lines, is_bulk=True)
+        if self._shape.frame and not path:
+            table = _read_lines(lines)
+            if table is not None:
+                return self._table(table)
+        if self._shape.per_record and not path:
+            return self._each(self._adapter.validate_json, lines, is_bulk=True)
+        return self._records([_parsed(line, path) for line in lines], is_bulk=True)
+
+    def _arrow(self, body: bytes, path: Mapping[str, Any]) -> Brought:
+        try:
+            table = pa.ipc.open_stream(body).read_all()
+            table.validate(full=True)  # a client may have written anything
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise HTTPException(400, f"malformed Arrow stream: {error}") from None
+        if len(set(table.schema.names)) < table.num_columns:
+            raise HTTPException(422, f"several columns have one name: {', '.join(table.schema.names)}")
+        for name, value in path.items():
+            column = pa.array([value] * table.num_rows)
+            index = table.schema.get_field_index(name)
+            table = table.append_column(name, column) if index < 0 else table.set_column(index, name, column)
+        return self._table(table)
+
+    def _table(self, table: pa.Table) -> Brought:
+        batch = one_batch(table.to_batches() or pa.RecordBatch.from_pylist([], table.schema))
+        return self._batch(batch, range(batch.num_rows), batch.num_rows, {}, is_bulk=True)
+
+    def _records(self, found: list[Any], is_bulk: bool) -> Brought:
+        if not self._shape.frame:
+            return self._each(self._adapter.validate_python, found, is_bulk)
+        rows = [row for row, one in enumerate(found) if isinstance(one, dict)]
+        problems = {row: _not_an_object(one) for row, one in enumerate(found) if not isinstance(one, dict)}
+        encoded = encode([found[row] for row in rows], None)
+        bad = {position: Problem(said(error)) for position, error in encoded.rejected}
+        problems |= {rows[position]: problem for position, problem in bad.items()}
+        kept = [row for position, row in enumerate(rows) if position not in bad]
+        if encoded.batch is None:
+            return Brought(None, [], len(found), is_bulk, problems)
+        return self._batch(encoded.batch, kept, len(found), problems, is_bulk)
+
+    def _batch(
+        self, batch: pa.RecordBatch, rows: Sequence[int], total: int, problems: dict[int, Problem], is_bulk: bool
+    ) -> Brought:
+        try:
+            decoded = self._shape.decode(batch)
+        except SchemaError as error:
+            raise HTTPException(422, said(error)) from None
+        problems |= {rows[row]: Problem(said(error)) for row, error in decoded.rejected}
+        return Brought(decoded.values, [rows[row] for row in decoded.rows], total, is_bulk, problems)
+
+    def _each(self, validate: Callable[[Any], Any], found: Sequence[Any], is_bulk: bool) -> Brought:
+        brought = Brought([], [], len(found), is_bulk)
+        rows: list[int] = []
+        for row, one in enumerate(found):
+            problem, value = (one, None) if isinstance(one, Problem) else _tried(validate, one)
+            if problem:
+                brought.problems[row] = problem
+            else:
+                brought.values.append(value)
+                rows.append(row)
+        brought.rows = rows
+        return brought
+
+    def _texts(self, found: list[bytes], is_bulk: bool) -> Brought:
+        return self._each(bytes if self._raw is bytes else _as_text, found, is_bulk)
+
+
+def _tried(validate: Callable[[Any], Any], value: Any) -> tuple[Problem | None, Any]:
+    """Return what validation makes of a value, or why it refuses it."""
+    try:
+        return None, validate(value)
+    except ValidationError as error:
+        return _refused(error), None
+    except UnicodeDecodeError as error:
+        return Problem(f"the text is not UTF-8 at byte {error.start}", 400), None
+
+
+def _refused(error: ValidationError) -> Problem:
+    issues = error.errors(include_url=False, include_context=False, include_input=False)
+    if issues[0]["type"] == "json_invalid":
+        return Problem(f"malformed JSON: {issues[0]['msg'].removeprefix('Invalid JSON: ')}", 400)
+    detail = [{"type": one["type"], "loc": ["body", *one["loc"]], "msg": one["msg"]} for one in issues]
+    said = (f"field {'.'.join(map(str, one['loc']))!r}: {one['msg']}" if one["loc"] else one["msg"] for one in issues)
+    return Problem("; ".join(said), 422, detail)
+
+
+def _as_text(value: bytes) -> str:
+    return value.decode()
+
+
+def _parsed(line: bytes, path: Mapping[str, Any]) -> Any:
+    try:
+        return _with(from_json(line), path)
+    except ValueError as error:
+        return Problem(f"malformed JSON: {error}", 400)
+
+
+def _with(record: Any, path: Mapping[str, Any]) -> Any:
+    return {**record, **path} if path and isinstance(record, dict) else record
+
+
+def _not_an_object(found: Any) -> Problem:
+    return found if isinstance(found, Problem) else Problem(f"a record is a JSON object, not {found!r:.60}")
+
+
+def _read_lines(lines: list[bytes]) -> pa.Table | None:
+    """Return lines of flat objects as Arrow's own parser reads them, by far the fastest; None for all others.
+
+    The parser is not made for what strangers send: null in place of an object is a segmentation fault
+    (apache/arrow#47409), and lists may become arrays that are no valid ones (apache/arrow#51305).
+    """
+    text = b"\n".join(lines)
+    if b"[" in text or not all(line.lstrip().startswith(b"{") for line in lines):
+        return None
+    reading = pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+    try:
+        text.decode()  # Arrow does not check that strings are UTF-8
+        table = pyarrow.json.read_json(pa.BufferReader(text), read_options=reading)
+        table.validate(full=True)
+    except (pa.ArrowException, ValueError):
+        return None
+    return table if table.num_rows == len(lines) else None  # `{}null` is two
+
+
+def said(error: Exception) -> str:
+    """Return what a client may know of an error of conversion: not the record, which a function made."""
+    return str(error).partition("; the record:")[0]

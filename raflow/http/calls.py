@@ -1,0 +1,71 @@
+"""Calls a collector's function, in threads or on the event loop, and keeps the errors of single records apart."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+
+from raflow.http.bodies import Problem
+from raflow.http.door import logged
+
+_CONCURRENCY = 64
+"""Calls of an `async def` function that run at once for one request."""
+
+
+class Calls:
+    """The calls of one function.
+
+    Args:
+        function: The user's, or the `process` of their instance.
+        name: Of the collector, for the log.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._name = name
+        self._function = function
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+    async def each(self, values: Sequence[Any]) -> list[Any]:
+        """Return a result for each record; a `Problem` where the call failed."""
+        if not self._is_async:
+            return await to_thread.run_sync(lambda: [self._one(value) for value in values])
+        if len(values) == 1:
+            return [await self._awaited(values[0])]
+        slots = asyncio.Semaphore(_CONCURRENCY)
+
+        async def one(value: Any) -> Any:
+            async with slots:
+                return await self._awaited(value)
+
+        return list(await asyncio.gather(*map(one, values)))
+
+    async def whole(self, batch: Any) -> Any:
+        """Return the result for a batch; a `Problem` if the call failed."""
+        return await self._awaited(batch) if self._is_async else await to_thread.run_sync(self._one, batch)
+
+    def _one(self, value: Any) -> Any:
+        try:
+            result = self._function(value)
+            return list(result) if inspect.isgenerator(result) else result
+        except Exception as error:
+            return self._problem(error)
+
+    async def _awaited(self, value: Any) -> Any:
+        try:
+            result = self._function(value)
+            if inspect.isasyncgen(result):
+                return [item async for item in result]
+            return await result
+        except Exception as error:
+            return self._problem(error)
+
+    def _problem(self, error: Exception) -> Problem:
+        if isinstance(error, HTTPException):
+            return Problem(str(error.detail), error.status_code)
+        error_id = logged(f"collector {self._name!r}", error)
+        return Problem("internal error", 500, error_id=error_id)

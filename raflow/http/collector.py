@@ -1,0 +1,106 @@
+"""What a user declares to collect records over HTTP: request → function → sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raflow import convert
+from raflow.code import Code
+from raflow.decorated import Decorated, own_name
+from raflow.errors import InvalidOption, InvalidProcessor
+from raflow.http.routes import WEBSOCKET, checked_method, checked_route
+from raflow.options import CollectorOptions
+from raflow.processors import sinks_of
+from raflow.sinks import Sink
+
+
+class Collector(Decorated):
+    """A function or class that makes what a sink gets of what requests bring.
+
+    Attributes:
+        route: The path, which may have parameters.
+        method: GET, POST, PUT, PATCH or DELETE.
+        sinks: Where results go; empty to drop them.
+    """
+
+    kind = "collector"
+
+    def __init__(
+        self,
+        code: Callable[..., Any],
+        route: str,
+        method: str,
+        sinks: tuple[Sink, ...],
+        name: str,
+        options: dict[str, Any],
+    ) -> None:
+        super().__init__(code, name, options)
+        self.route = route
+        self.method = method
+        self.sinks = sinks
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.code, self.route, self.method, self.sinks, self.name, self.options
+
+
+def collector(
+    route: str,
+    method: str = "POST",
+    sink: Sink | Sequence[Sink] | None = None,
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> Callable[[Callable[..., Any]], Collector]:
+    """Make a function or class a collector: request → function → sink.
+
+    A request's body is one record (`application/json`), a list of them, one per line
+    (`application/x-ndjson`) or an Arrow stream (`application/vnd.apache.arrow.stream`); with GET and
+    DELETE the record is made of path and query. Parameters of the path are fields of the record, too.
+    The annotation of the first parameter decides what the function gets, as for `raflow.consumer`; `str`
+    and `bytes` get the body as it is. What it returns goes to the sink: None drops, lists and generators
+    flatten.
+
+    The reply is `{"success": true, "records": n}`: 200 once the sinks have what was brought, or 202 with
+    `ack="accepted"`. Of a list, lines or a stream the good records are written, and the reply tells of the
+    others: 207, or 422 if there is no good one. An `Idempotency-Key` header makes a replica answer a
+    repeated request as the first one, without doing it again.
+
+    Args:
+        route: The path, e.g. `/events` or `/events/{device}`.
+        method: GET, POST, PUT, PATCH or DELETE.
+        sink: Where results go; several sinks each get all of them; None drops them.
+        name: Defaults to the function's name.
+        options: Options of `raflow.options.CollectorOptions`.
+
+    Raises:
+        InvalidOption: The route, the method or an option cannot be used.
+        InvalidProcessor: The code cannot be a collector.
+
+    Example:
+        >>> from raflow import collector
+        >>> from raflow.connectors.memory import MemorySink
+        >>> @collector("/readings/{device}", sink=MemorySink())
+        ... def reading(record: dict) -> dict:
+        ...     return {**record, "celsius": (record["fahrenheit"] - 32) / 1.8}
+        >>> reading({"device": "a", "fahrenheit": 212.0})["celsius"]
+        100.0
+    """
+    route, method = checked_route(route), checked_method(method)
+    if method == WEBSOCKET:
+        msg = "a collector has no websocket: it replies to each request; declare it with @service.endpoint instead"
+        raise InvalidOption(msg)
+    given = CollectorOptions(**options).explicit()
+    sinks = sinks_of(sink)
+
+    def decorate(code: Callable[..., Any]) -> Collector:
+        if isinstance(code, Decorated):
+            msg = f"{code.name!r} is a {code.kind} already; decorate its function once"
+            raise InvalidProcessor(msg)
+        named = own_name(code, name)
+        takes, returns = Code(code).annotations(named)
+        convert.shape_of(takes)
+        convert.returned_schema(returns)
+        return Collector(code, route, method, sinks, named, given)
+
+    return decorate

@@ -1,0 +1,150 @@
+"""A collector at work: a request's records through the function to the outlet, and the reply."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from raflow.convert import Shape
+from raflow.http.bodies import Brought, Problem, Reader, said
+from raflow.http.calls import Calls
+from raflow.http.collector import Collector
+from raflow.http.idempotency import HEADER, Replies
+from raflow.http.outlet import FlushFailed, Full, Outlet
+from raflow.http.writing import Results
+from raflow.options import CollectorOptions
+
+_LONG_BODY = 64 << 10
+"""Bytes from which a body is parsed in a thread, since it would hold the event loop up."""
+_BODILESS = ("GET", "DELETE")
+
+
+class Ingest:
+    """Answers the requests of one collector.
+
+    Args:
+        collector: The description.
+        function: Its function, or the `process` of the instance.
+        shape: What the function gets.
+        options: With the Flow's defaults.
+        outlet: Where results go; None drops them.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        function: Callable[..., Any],
+        shape: Shape,
+        options: CollectorOptions,
+        outlet: Outlet | None,
+    ) -> None:
+        self.collector = collector
+        self.options = options
+        self.outlet = outlet
+        self.success = 202 if options.ack == "accepted" and outlet is not None else 200
+        self._shape = shape
+        self._reader = Reader(shape)
+        self._calls = Calls(function, collector.name)
+        self._replies = Replies(options.idempotency_keys)
+
+    async def handle(self, request: Request) -> Response:
+        """Return the reply to a request."""
+        try:
+            body = b"" if self.collector.method in _BODILESS else await request.body()
+        except ClientDisconnect:
+            raise HTTPException(400, "the client left before its body had come") from None
+        key = request.headers.get(HEADER)
+        if key is None or not self.options.idempotency_keys:
+            return await self._answer(request, body)
+        asked = f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode() + body
+        return await self._replies.once(key, hashlib.sha256(asked).digest(), partial(self._answer, request, body))
+
+    async def _answer(self, request: Request, body: bytes) -> Response:
+        brought = await self._read(request, body)
+        results = await self._results(brought)
+        if results.records and self.outlet is not None:
+            refused = await self._deliver(self.outlet, results)
+            if refused is not None:
+                return refused
+        places = brought.rows
+        for place, error in results.misfits.items():
+            brought.problems[places[place] if place < len(places) else place] = Problem(said(error))
+        return self._reply(brought)
+
+    async def _read(self, request: Request, body: bytes) -> Brought:
+        path = request.path_params
+        if self.collector.method in _BODILESS:
+            return self._reader.fields(path, request.query_params.multi_items())
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(415, "compressed bodies are not read; send it without Content-Encoding")
+        read = partial(self._reader.body, body, _media_type(request), path)
+        return await to_thread.run_sync(read) if len(body) > _LONG_BODY else read()
+
+    async def _results(self, brought: Brought) -> Results:
+        """Call the function; the records for which it fails become problems."""
+        if not brought.rows:
+            return Results([], False, 0)
+        if not self._shape.per_record:
+            return await self._whole(brought)
+        found = await self._calls.each(brought.values)
+        if any(type(one) is Problem for one in found):
+            brought.problems |= {row: one for row, one in zip(brought.rows, found, strict=True) if type(one) is Problem}
+            good = [(row, one) for row, one in zip(brought.rows, found, strict=True) if type(one) is not Problem]
+            brought.rows, found = [row for row, _ in good], [one for _, one in good]
+        return Results(found, False, len(found))
+
+    async def _whole(self, brought: Brought) -> Results:
+        found = await self._calls.whole(brought.values)
+        if type(found) is not Problem:
+            return Results(found, True, len(brought.rows))
+        brought.problems |= dict.fromkeys(brought.rows, found)
+        brought.rows = []
+        return Results([], False, 0)
+
+    async def _deliver(self, outlet: Outlet, results: Results) -> Response | None:
+        """Hand results over; return the reply if that is impossible."""
+        try:
+            if self.options.ack == "accepted":
+                outlet.accept(results)
+            else:
+                await outlet.write(results)
+        except Full:
+            return _refused(f"{self.options.buffer_records:,} records wait to be written already")
+        except FlushFailed as error:
+            if error.is_final:
+                detail = "a sink cannot hold what this request brought; nothing of it was written"
+                return JSONResponse({"success": False, "detail": detail, "error_id": error.error_id}, 500)
+            return _refused("nothing of this request was written", error_id=error.error_id)
+        return None
+
+    def _reply(self, brought: Brought) -> Response:
+        good, problems = brought.total - len(brought.problems), brought.problems
+        if not problems:
+            return Response(b'{"success":true,"records":%d}' % good, self.success, media_type="application/json")
+        if not brought.is_bulk:
+            only = problems[0]
+            more = {} if only.error_id is None else {"error_id": only.error_id}
+            return JSONResponse({"success": False, "detail": only.detail or only.message, **more}, only.status)
+        status = 207 if good else max(422, *(problem.status for problem in problems.values()))
+        errors = [_entry(row, problems[row]) for row in sorted(problems)]
+        return JSONResponse({"success": False, "records": good, "errors": errors}, status)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _refused(detail: str, **more: str) -> Response:
+    return JSONResponse({"success": False, "detail": detail, **more}, 503, {"Retry-After": "1"})
+
+
+def _entry(row: int, problem: Problem) -> dict[str, Any]:
+    more = {} if problem.error_id is None else {"error_id": problem.error_id}
+    return {"index": row, "status": problem.status, "message": problem.message, **more}

@@ -1,0 +1,188 @@
+"""Group commit: what requests bring while a flush is under way shares the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from raflow.http.door import logged
+from raflow.http.writing import Results, Writing, is_about_data
+from raflow.options import CollectorOptions
+
+log = logging.getLogger("raflow.http")
+
+_RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits between the tries to write what was accepted; the last one repeats."""
+
+
+class FlushFailed(Exception):
+    """Nothing of what was given to the outlet has been written.
+
+    Attributes:
+        error_id: Under which the log has the traceback.
+        is_final: Whether it would fail again: a sink cannot hold what was given.
+    """
+
+    def __init__(self, error_id: str, is_final: bool) -> None:
+        super().__init__(f"error {error_id}")
+        self.error_id = error_id
+        self.is_final = is_final
+
+
+class Full(Exception):
+    """The buffer takes no more."""
+
+
+@dataclass
+class _Waiting:
+    results: Results
+    written: asyncio.Future[None] | None
+
+
+class Outlet:
+    """Takes results on the event loop and has them written, group by group, on a thread of its own.
+
+    Args:
+        writing: Used on that thread only.
+        options: Of the collector.
+        name: Of the collector, for logs and the thread.
+    """
+
+    def __init__(self, writing: Writing, options: CollectorOptions, name: str) -> None:
+        self._writing = writing
+        self._options = options
+        self._name = name
+        self._waiting: list[_Waiting] = []
+        self._accepted = 0
+        self._something = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._thread: ThreadPoolExecutor | None = None
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Open the sinks and start to flush."""
+        self._something, self._closing = asyncio.Event(), asyncio.Event()  # of this event loop
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"raflow {self._name} sink")
+        await self._run(self._writing.open)
+        self._flushing = asyncio.create_task(self._flush_groups())
+
+    async def close(self) -> None:
+        """Flush what waits, then close the sinks."""
+        self._closing.set()
+        self._something.set()
+        if self._flushing is not None:
+            await self._flushing
+        try:
+            await self._run(self._writing.close)
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+
+    async def write(self, results: Results) -> None:
+        """Return when the sinks have the results.
+
+        Raises:
+            FlushFailed: They do not have them.
+        """
+        written = asyncio.get_running_loop().create_future()
+        self._put(_Waiting(results, written))
+        await written
+
+    def accept(self, results: Results) -> None:
+        """Take results to be written later.
+
+        Raises:
+            Full: As many records as allowed are waiting.
+        """
+        if self._accepted and self._accepted + results.records > self._options.buffer_records:
+            raise Full
+        self._accepted += results.records
+        self._put(_Waiting(results, None))
+
+    def _put(self, one: _Waiting) -> None:
+        self._waiting.append(one)
+        self._something.set()
+
+    async def _flush_groups(self) -> None:
+        while True:
+            if not await self._come():
+                continue
+            if not self._waiting:
+                return
+            await self._pause(self._options.linger_s)
+            group, self._waiting = self._waiting, []
+            if not self._closing.is_set():
+                self._something.clear()
+            await self._flush(group)
+
+    async def _come(self) -> bool:
+        """Wait for something to write, and return True; or until a file is due, which readers then see."""
+        try:
+            await asyncio.wait_for(self._something.wait(), self._writing.due_s())
+        except asyncio.TimeoutError:
+            await self._roll()
+            return False
+        return True
+
+    async def _roll(self) -> None:
+        try:
+            await self._run(self._writing.roll)
+        except Exception as error:
+            logged(f"collector {self._name!r}: a file could not be published", error)
+            await self._pause(_RETRY_S[-1])
+
+    async def _flush(self, group: list[_Waiting]) -> None:
+        error, failures = await self._tried(group), 0
+        while error is not None:
+            if is_about_data(error) and len(group) > 1:
+                # So that one request that brought what the sink cannot hold does not fail the others.
+                middle = len(group) // 2
+                await self._flush(group[:middle])
+                await self._flush(group[middle:])
+                return
+            error_id = logged(f"collector {self._name!r}: {len(group)} request(s) were not written", error)
+            if self._options.ack == "written" or self._closing.is_set() or is_about_data(error):
+                self._lost(group, FlushFailed(error_id, is_about_data(error)))
+                return
+            await self._pause(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+            failures += 1
+            error = await self._tried(group)
+        for one in group:
+            self._done(one, None)
+
+    async def _tried(self, group: list[_Waiting]) -> Exception | None:
+        try:
+            await self._run(partial(self._writing.flush, [one.results for one in group]))
+        except Exception as error:
+            return error
+        return None
+
+    def _lost(self, group: list[_Waiting], error: FlushFailed) -> None:
+        records = sum(one.results.records for one in group if one.written is None)
+        if records:
+            log.error("error %s: collector %r loses %d accepted record(s)", error.error_id, self._name, records)
+        for one in group:
+            self._done(one, error)
+
+    def _done(self, one: _Waiting, error: FlushFailed | None) -> None:
+        if one.written is None:
+            self._accepted -= one.results.records
+            for misfit in one.results.misfits.values():
+                logged(f"collector {self._name!r}: an accepted record was dropped", misfit)
+        elif not one.written.done():  # it is, if the client is gone
+            one.written.set_exception(error) if error else one.written.set_result(None)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not when the replica ends."""
+        if seconds and not self._closing.is_set():
+            await asyncio.wait([closing := asyncio.ensure_future(self._closing.wait())], timeout=seconds)
+            closing.cancel()
+
+    async def _run(self, work: Callable[[], Any]) -> None:
+        assert self._thread is not None
+        await asyncio.get_running_loop().run_in_executor(self._thread, work)

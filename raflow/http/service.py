@@ -1,0 +1,144 @@
+"""What a user declares to answer requests: a service and its endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raflow.code import check_constructor
+from raflow.decorated import Decorated, own_name
+from raflow.errors import InvalidOption, InvalidProcessor
+from raflow.http.routes import checked_method, checked_route
+from raflow.options import HttpOptions
+
+
+class Endpoint(Decorated):
+    """A function or class that answers the requests of one route and method.
+
+    Attributes:
+        route: The path below the service's base route.
+        method: GET, POST, PUT, PATCH, DELETE or WEBSOCKET.
+    """
+
+    kind = "endpoint"
+
+    def __init__(self, code: Callable[..., Any], route: str, method: str, name: str) -> None:
+        super().__init__(code, name, {})
+        self.route = route
+        self.method = method
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.code, self.route, self.method, self.name
+
+
+def endpoint(route: str, method: str = "GET", *, name: str | None = None) -> Callable[[Callable[..., Any]], Endpoint]:
+    """Make a function or class an endpoint: request → function → reply.
+
+    It is a FastAPI function: parameters come from path, query, header, body (a dataclass or pydantic
+    model), form and files; it may ask for the `Request` or, with the method WEBSOCKET, the `WebSocket`; it
+    returns what becomes JSON, or any Starlette response. A synchronous function runs in a thread. Of a
+    class, each replica makes one instance: `setup` is called before the first request, `process` for each,
+    `teardown` after the last one.
+
+    Args:
+        route: The path below the service's base route.
+        method: GET, POST, PUT, PATCH, DELETE or WEBSOCKET.
+        name: Defaults to the function's name.
+
+    Raises:
+        InvalidOption: The route or the method cannot be used.
+        InvalidProcessor: The code cannot be an endpoint.
+    """
+    route, method = checked_route(route), checked_method(method)
+
+    def decorate(code: Callable[..., Any]) -> Endpoint:
+        if isinstance(code, Decorated):
+            msg = f"{code.name!r} is a {code.kind} already; decorate its function once"
+            raise InvalidProcessor(msg)
+        _check(code)
+        return Endpoint(code, route, method, own_name(code, name))
+
+    return decorate
+
+
+def _check(code: Any) -> None:
+    if isinstance(code, type):
+        if not callable(getattr(code, "process", None)):
+            msg = f"class {code.__name__} has no method process(self, …); a class as endpoint needs one"
+            raise InvalidProcessor(msg)
+        check_constructor(code)
+    elif not callable(code):
+        msg = f"{code!r} cannot be an endpoint; decorate a function or a class with a process method"
+        raise InvalidProcessor(msg)
+
+
+class Service:
+    """Endpoints that share a base route, middleware and replicas.
+
+    Args:
+        base_route: Before the routes of all endpoints.
+        service_id: Names it in logs and `--set`; default: the base route.
+        options: Options of `raflow.options.HttpOptions`.
+
+    Raises:
+        InvalidOption: The base route or an option cannot be used.
+
+    Example:
+        >>> from raflow import Flow, Service
+        >>> service = Service("/greetings")
+        >>> @service.endpoint("/{name}")
+        ... def greet(name: str) -> dict:
+        ...     return {"text": f"Hello, {name}!"}
+        >>> Flow().add_service(service)
+        >>> greet("Ada")
+        {'text': 'Hello, Ada!'}
+    """
+
+    def __init__(self, base_route: str = "/", *, service_id: str | None = None, **options: Any) -> None:
+        self.base_route = checked_route(base_route, "base_route")
+        self.service_id = service_id
+        self.options = HttpOptions(**options).explicit()
+        self.endpoints: list[Endpoint] = []
+        self.middleware: list[tuple[Any, dict[str, Any]]] = []
+
+    def __repr__(self) -> str:
+        return f"<service {self.service_id or self.base_route}: {len(self.endpoints)} endpoint(s)>"
+
+    def endpoint(
+        self, route: str, method: str = "GET", *, name: str | None = None
+    ) -> Callable[[Callable[..., Any]], Endpoint]:
+        """Make a function or class an endpoint of this service; see `raflow.endpoint` for the arguments."""
+        make = endpoint(route, method, name=name)
+
+        def decorate(code: Callable[..., Any]) -> Endpoint:
+            made = make(code)
+            self.add_endpoint(made)
+            return made
+
+        return decorate
+
+    def add_endpoint(self, endpoint: Endpoint) -> None:
+        """Add an endpoint that was declared elsewhere with `@endpoint(...)`.
+
+        Raises:
+            InvalidProcessor: It was not made by `@endpoint(...)`.
+        """
+        if not isinstance(endpoint, Endpoint):
+            msg = f"{endpoint!r} is no endpoint; decorate it with @endpoint(route, method) first"
+            raise InvalidProcessor(msg)
+        self.endpoints.append(endpoint)
+
+    def add_middleware(self, middleware: type, **options: Any) -> None:
+        """Put an ASGI middleware around all endpoints of the service; the one added last is the outermost.
+
+        Args:
+            middleware: A class that is called with the ASGI application and the options.
+            options: Its keyword arguments.
+
+        Raises:
+            InvalidOption: It is no class.
+        """
+        if not isinstance(middleware, type):
+            msg = f"{middleware!r} is no middleware; give the class and its options, not an instance"
+            raise InvalidOption(msg)
+        self.middleware.append((middleware, options))

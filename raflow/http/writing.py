@@ -1,0 +1,163 @@
+"""The sinks of one collector in one replica: long-lived writers, and a unit of work per flush.
+
+Everything here runs on one thread, which is not that of the event loop.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from raflow import convert
+from raflow.convert import Encoded
+from raflow.errors import SchemaError, SinkError
+from raflow.http.targets import Target, target_of
+from raflow.options import CollectorOptions
+from raflow.schema import conform, merge
+from raflow.sinks import Sink, SinkContext
+
+_MOST_COLUMNS = 10_000
+"""Columns of which a collector knows the type that was written before."""
+
+
+@dataclass
+class Results:
+    """What a function made of one request."""
+
+    values: Any
+    """A result per record, or the one result for a batch."""
+    is_batch: bool
+    """Whether it is the latter."""
+    records: int
+    """Records of the request that are in it."""
+    misfits: dict[int, Exception] = field(default_factory=dict)
+    """Why results are not written, by their place in `values`; filled by `Writing.flush`."""
+
+
+def is_about_data(error: BaseException) -> bool:
+    """Return whether a sink failed because of what it was given, so that it would fail again."""
+    found = error if not isinstance(error, SinkError) else error.__cause__ or error
+    return isinstance(found, (pa.ArrowException, SchemaError, ValueError, TypeError)) and not isinstance(found, OSError)
+
+
+class Writing:
+    """Converts results and writes them to all sinks.
+
+    Args:
+        sinks: With the Flow's credentials.
+        context: Of the run.
+        name: Of the collector: begins the names of what is written.
+        options: Of the collector.
+        schema: What the function's annotation says of its results; None if nothing.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        context: SinkContext,
+        name: str,
+        options: CollectorOptions,
+        schema: pa.Schema | None,
+    ) -> None:
+        self._sinks, self._context, self._name, self._options = sinks, context, name, options
+        self._schema = schema
+        self._targets: list[Target] = []
+
+    def open(self) -> None:
+        """Open the sinks."""
+        unit = f"{self._name}.{secrets.token_hex(4)}"  # no other replica has it, nor this one when it starts again
+        for sink in self._sinks:
+            self._targets.append(target_of(sink, self._context, unit, self._options))
+
+    def close(self) -> None:
+        """Let readers see all that was written, and close the sinks."""
+        with ExitStack() as stack:
+            for target in self._targets:
+                stack.callback(target.close)
+            self._targets = []
+
+    def flush(self, group: Sequence[Results]) -> None:
+        """Write what a group of requests brought: afterwards the sinks have all of it, or nothing counts.
+
+        What does not fit the schema is noted in `misfits` and left out.
+
+        Raises:
+            Exception: Whatever a sink raised. Nothing of the group counts as written.
+        """
+        known = self._schema
+        try:
+            batches = self._converted(group)
+            if batches:
+                self._write(batches)
+        except BaseException:
+            self._schema = known  # what a sink refuses would spoil all that comes after it
+            raise
+
+    def _write(self, batches: list[pa.RecordBatch]) -> None:
+        try:
+            for target in self._targets:
+                target.stage(batches)
+            for target in self._targets:
+                target.publish()
+        except BaseException:
+            for target in self._targets:
+                target.undo()
+            raise
+
+    def due_s(self) -> float | None:
+        """Return in how many seconds `roll` is to be called; None if there is no need."""
+        return min((due for target in self._targets if (due := target.due_s()) is not None), default=None)
+
+    def roll(self) -> None:
+        """Let readers see files that are large or old enough.
+
+        Raises:
+            Exception: Whatever a sink raised; what was written stays written.
+        """
+        for target in self._targets:
+            target.roll()
+
+    def _converted(self, group: Sequence[Results]) -> list[pa.RecordBatch]:
+        batches = [self._records([one for one in group if not one.is_batch])]
+        batches += [self._batch(one) for one in group if one.is_batch]
+        found = [batch for batch in batches if batch is not None and batch.num_rows]
+        if not found:
+            return []
+        schema = merge(batch.schema for batch in found)
+        return [conform(batch, schema) for batch in found]
+
+    def _records(self, group: list[Results]) -> pa.RecordBatch | None:
+        values = [value for one in group for value in one.values]
+        places = [(one, place) for one in group for place in range(len(one.values))]
+        encoded = convert.encode(values, self._schema)
+        if encoded.rejected:
+            # All results of a record are written, or none.
+            for position, error in encoded.rejected:
+                one, place = places[position]
+                one.misfits[place] = error
+                values[position] = None
+            encoded = convert.encode(values, self._schema)
+        return self._agreed(encoded)
+
+    def _batch(self, one: Results) -> pa.RecordBatch | None:
+        try:
+            encoded = convert.encode_batch(one.values, self._schema)
+            one.misfits.update(encoded.rejected)
+            return self._agreed(encoded)
+        except SchemaError as error:
+            one.misfits[0] = error
+            return None
+
+    def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
+        """Return the batch, and know its schema from now on: a later value of another kind is a misfit."""
+        if encoded.batch is not None:
+            known = [] if self._schema is None else [self._schema]
+            wide = merge([*known, encoded.batch.schema], what="what this collector has written")
+            if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
+                self._schema = wide
+        return encoded.batch

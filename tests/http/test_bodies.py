@@ -1,0 +1,119 @@
+"""Whatever a body is, it is records, or a reply that says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from raflow.batch import to_ipc
+from raflow.convert import shape_of
+from raflow.http.bodies import ARROW, JSON, LINES, Brought, Reader
+
+
+@dataclass
+class Event:
+    name: str
+    at: datetime
+    value: float | None = None
+
+
+class Model(BaseModel):
+    n: int
+    tags: list[str] = []
+
+
+KINDS: list[Any] = [dict, Event, Model, list[Event], list[dict[str, Any]], pa.RecordBatch, pa.Table, str, bytes]
+READERS = [Reader(shape_of(kind)) for kind in KINDS]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+def read(reader: Reader, body: bytes, media_type: str, path: dict[str, str] | None = None) -> Brought | None:
+    """What was brought, each record of it in its place once; None if the whole was refused."""
+    refused = None
+    try:
+        brought = reader.body(body, media_type, path or {})
+    except HTTPException as error:
+        refused = error
+    if refused:
+        assert (refused.status_code in (400, 415, 422), bool(refused.detail)) == (True, True)
+        return None
+    places = [*brought.rows, *brought.problems]
+    assert sorted(places) == list(range(brought.total))
+    assert all(problem.message and problem.status in (400, 422) for problem in brought.problems.values())
+    return brought
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([JSON, LINES, ARROW, "", "text/plain"]))
+def test_any_bytes_are_answered(body: bytes, media_type: str) -> None:
+    for reader in READERS:
+        read(reader, body, media_type)
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, st.booleans())
+def test_any_json_is_answered(value: Any, has_path: bool) -> None:
+    text = json.dumps(value).encode("utf-8", "replace")
+    for reader in READERS:
+        read(reader, text, JSON, {"n": "1"} if has_path else None)
+        read(reader, text + b"\n" + text, LINES, {"n": "1"} if has_path else None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 400), st.integers(0, 255))
+def test_any_changed_byte_of_an_arrow_stream_is_answered(place: int, byte: int) -> None:
+    table = pa.table({"name": ["a", "b"], "n": [1, 2], "at": [datetime(2026, 1, 1)] * 2, "tags": [["x"], []]})
+    body = bytearray(to_ipc(table.to_batches(), table.schema).to_pybytes())
+    body[place % len(body)] = byte
+    for reader in READERS:
+        read(reader, bytes(body), ARROW)
+
+
+@pytest.mark.parametrize("kind", [dict, Model, pa.Table])
+def test_names_that_come_several_times_are_lists(kind: Any) -> None:
+    brought = Reader(shape_of(kind)).fields({"n": "1"}, [("tags", "x"), ("tags", "y"), ("n", "lost")])
+    assert (brought.total, list(brought.rows), brought.is_bulk) == (1, [0], False)
+    found = brought.values.to_pylist() if kind is pa.Table else brought.values
+    assert found in ([{"n": "1", "tags": ["x", "y"]}], [Model(n=1, tags=["x", "y"])])
+
+
+@pytest.mark.parametrize("kind", [pa.Table, pa.RecordBatch, list[dict[str, Any]]])
+@pytest.mark.parametrize("line", [b"null", b"{}null", b'{"a": 1} 2', b"[]", b"7", b'"x"', b'{"a": [null, 1]}'])
+def test_lines_that_arrows_parser_is_not_made_for_are_read_or_refused(kind: Any, line: bytes) -> None:
+    brought = read(Reader(shape_of(kind)), line + b'\n{"n": 1}', LINES)
+    assert brought
+    assert brought.total == 2
+    assert brought.rows == ([0, 1] if b"[null" in line else [1])
+
+
+def test_blank_lines_are_no_records() -> None:
+    brought = read(READERS[0], b'\r\n{"n": 1}\r\n\n{"n": 2}', LINES)
+    assert brought
+    assert brought.values == [{"n": 1}, {"n": 2}]
+
+
+def test_every_wrong_field_is_named() -> None:
+    brought = read(READERS[2], b'{"n": "x", "tags": [1]}', JSON)
+    assert brought
+    assert [one["loc"] for one in brought.problems[0].detail] == [["body", "n"], ["body", "tags", 0]]
+    assert "field 'n'" in brought.problems[0].message
+    assert "field 'tags.0'" in brought.problems[0].message
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
+    body = to_ipc(table.to_batches(), table.schema).to_pybytes()
+    assert [read(reader, body, ARROW) for reader in READERS] == [None] * len(READERS)
