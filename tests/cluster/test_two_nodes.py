@@ -240,9 +240,7 @@ def test_a_node_that_dies_costs_no_row_and_doubles_none(cluster: Cluster, tmp_pa
     marks.mkdir()
     env = {**cluster.env, "OUTPUT": str(tmp_path / "out"), "SECONDS": "0.2", "MARKS": str(marks), "GATE": str(gate)}
     spread = start("raflow", "run", str(CLUSTER / "spread.py"), "--set", "spread.num_cpus=0.4", env=env)
-    grouped = start(
-        "raflow", "run", str(CLUSTER / "exchange.py"), env={**env, "OUTPUT": str(tmp_path / "groups")}
-    )
+    grouped = start("raflow", "run", str(CLUSTER / "exchange.py"), env={**env, "OUTPUT": str(tmp_path / "groups")})
     while len(nodes := seen(tmp_path / "out")) < 2 or not all(len(at(marks, what)) == 2 for what in ("given", "group")):
         for process in (spread, grouped):
             assert process.poll() is None, f"a run ended before a node was ended: {finish(process)}"

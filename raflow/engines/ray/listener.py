@@ -1,0 +1,171 @@
+"""An address on each node of a Ray cluster that has replicas for it: one small actor per node holds the socket."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raflow.engines.ray.cluster import foreign
+from raflow.errors import EngineError
+from raflow.runtime.serving.address import Address, bind, unbind
+
+_OPEN_TIMEOUT_S = 60.0
+_CLOSE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class SocketPath:
+    """Where the listening socket of a node is handed over."""
+
+    path: str
+
+    def take(self) -> socket.socket:
+        """Return a copy of the socket."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(self.path)
+            _, copies, _, _ = socket.recv_fds(peer, 1, 1)
+        os.set_inheritable(copies[0], False)
+        return socket.socket(fileno=copies[0])
+
+
+class RayListener:
+    """Holds the address on the nodes where it is needed.
+
+    Args:
+        address: Asked for.
+
+    Raises:
+        CannotListen: It is in use, or cannot be had.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._holders: dict[str, Any] = {}
+        self._paths: dict[str, Any] = {}
+        self._nodes: dict[Any, str | None] = {}
+        """By actor of a replica: its node; None while that is not known."""
+        self._lock = threading.Lock()
+        node = _first_node()
+        try:
+            self.address, _ = ray.get(self._opened(node), timeout=_OPEN_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            self.close()
+            raise foreign(error, f"the holder of {address}") from error
+
+    def place(self) -> Any:
+        """Return where the next replica is to go: to a node that has the address and no replica, else anywhere."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        with self._lock:
+            taken = set(self._nodes.values())
+            empty = next((node for node in self._holders if node in alive and node not in taken), None)
+        return NodeAffinitySchedulingStrategy(empty, soft=True) if empty else "SPREAD"
+
+    def joined(self, actor: Any, place: Any) -> None:
+        """Take note of a replica that is on its way."""
+        with self._lock:
+            self._nodes[actor] = getattr(place, "node_id", None)
+
+    def left(self, actor: Any) -> None:
+        """Take note that a replica has ended."""
+        with self._lock:
+            self._nodes.pop(actor, None)
+
+    def handover(self, replica: Any) -> Future[Any]:
+        """Return the way to the socket on the node of a replica; a node's first one has the address opened there."""
+        answer: Future[Any] = Future()
+        place: Future[str] = replica.node()
+        place.add_done_callback(lambda done: self._found(replica.actor, done, answer))
+        return answer
+
+    def close(self) -> None:
+        """Close all sockets and end their holders."""
+        with self._lock:
+            holders, self._holders = list(self._holders.values()), {}
+        closing = [holder.close.remote() for holder in holders]
+        ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S) if closing else None
+        for holder in holders:
+            ray.kill(holder, no_restart=True)
+
+    def _found(self, actor: Any, done: Future[str], answer: Future[Any]) -> None:
+        error = done.exception()
+        if error is not None:
+            answer.set_exception(error)
+            return
+        node = done.result()
+        with self._lock:
+            if actor in self._nodes:
+                self._nodes[actor] = node
+            opened = self._opened(node)
+        opened.future().add_done_callback(lambda one: self._hand(one, answer))
+
+    def _hand(self, done: Future[tuple[Address, str]], answer: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            answer.set_result(SocketPath(done.result()[1]))
+        else:
+            lost = foreign(error, f"the holder of {self.address}")
+            answer.set_exception(lost if lost is not error else EngineError(str(error)))
+
+    def _opened(self, node: str) -> Any:
+        """Return a reference of the address and the path at which the node's socket is handed over."""
+        if node not in self._holders:
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            self._holders[node] = _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(self.address))
+            self._paths[node] = self._holders[node].open.remote(self.address)
+        return self._paths[node]
+
+
+class _SocketHolder:
+    """Holds a listening socket, accepts nothing itself, and gives copies to replicas of its node."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"raflow holds {name}"
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def open(self, address: Address) -> tuple[Address, str]:
+        """Bind; returns the address with its real port, and the path at which copies are given."""
+        self._listening, self._address = bind(address)
+        self._folder = tempfile.mkdtemp(prefix="raflow-")  # only this user may enter
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+        path = os.path.join(self._folder, "listener")
+        self._givers = socket.socket(socket.AF_UNIX)
+        self._givers.bind(path)
+        self._givers.listen(16)
+        threading.Thread(target=self._give, name=self._name, daemon=True).start()
+        return self._address, path
+
+    def close(self) -> None:
+        """Close the socket here, and remove the path."""
+        unbind(self._listening, self._address)
+        self._givers.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _give(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                peer, _ = self._givers.accept()
+                with peer, contextlib.suppress(ConnectionError):
+                    socket.send_fds(peer, [b"x"], [self._listening.fileno()])
+
+
+_Holder: Any = ray.remote(_SocketHolder)
+
+
+def _first_node() -> str:
+    """Return the node of this process, or another one if replicas have no place on it."""
+    here = ray.get_runtime_context().get_node_id()
+    able = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return here if here in able or not able else str(able[0])
