@@ -113,6 +113,10 @@ class ServingReplica:
         if self._loop is not None:
             self._soon(self._server.abort)
 
+    def join(self) -> None:
+        """Wait until its thread has ended, after `cancel` or `drain`."""
+        self._thread.join(_SHUTDOWN_S)
+
     def _soon(self, do: Callable[[], None]) -> None:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop has ended

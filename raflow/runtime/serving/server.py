@@ -127,6 +127,7 @@ class Server(uvicorn.Server):
         ended = await self._ends_within(timeout_s)
         websockets = self.load().websockets
         cut = 0 if ended else await self._cut()
+        self._hang_up()
         self.should_exit = True
         return Drained(self.load().total - cut, cut, websockets)
 
@@ -139,8 +140,7 @@ class Server(uvicorn.Server):
     def abort(self) -> None:
         """End now, as if the process had died."""
         self._stop_accepting()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        self._hang_up()
         for task in list(self.server_state.tasks):
             task.cancel()
         self.force_exit = self.should_exit = True
@@ -152,11 +152,20 @@ class Server(uvicorn.Server):
     async def _ends_within(self, timeout_s: float) -> bool:
         """Wait until there is no connection, and no task that goes on after its answer; returns whether that is so."""
         until = time.monotonic() + timeout_s
-        while self.server_state.connections or self.server_state.tasks:
+        while self._is_open() or self.server_state.tasks:
             if time.monotonic() > until:
                 return False
             await asyncio.sleep(_LOOK_S)
         return True
+
+    def _hang_up(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _is_open(self) -> bool:
+        """Return whether something is still to be sent or read. TLS keeps what it has closed until the peer has, too."""
+        transports = [connection.transport for connection in self.server_state.connections]
+        return any(not one.is_closing() or one.get_write_buffer_size() for one in transports)
 
     async def _cut(self) -> int:
         """Close websockets and end requests, each with a little time to take note; returns the number of requests."""
@@ -166,7 +175,5 @@ class Server(uvicorn.Server):
         cut = self.load().ongoing
         for task in list(self.server_state.tasks):
             task.cancel()
-        if not await self._ends_within(_LAST_WORDS_S):
-            self.abort()
-            self.force_exit = False
+        await self._ends_within(_LAST_WORDS_S)
         return cut

@@ -38,7 +38,7 @@ log = logging.getLogger("raflow")
 
 @dataclass(frozen=True)
 class ServingStats:
-    """What the HTTP side of a run was doing at its last tick."""
+    """What the HTTP side of a run is doing."""
 
     name: str
     address: str
@@ -149,6 +149,10 @@ class Serving:
         self._tell("drain", self._options.drain_timeout_s if timeout_s is None else timeout_s)
         self.wait()
 
+    def scale(self, size: int) -> None:
+        """Have so many replicas, within the pool's bounds; the autoscaler goes on from there."""
+        self._tell("scale", size)
+
     def stop(self) -> None:
         """End now: requests are cut, the application's shutdown is not run."""
         self._tell("stop")
@@ -168,7 +172,7 @@ class Serving:
             raise self.error
 
     def stats(self) -> ServingStats:
-        """Return what was known at the last tick."""
+        """Return what was known at the last event; replicas tell of their requests twice in a second."""
         return self._stats
 
     def _tell(self, *event: Any) -> None:
@@ -202,6 +206,7 @@ class Serving:
         getattr(self, f"_on_{kind}")(*values)
         if time.monotonic() - self._ticked > _TICK_S:
             self._on_tick()
+        self._stats = self._snapshot()
 
     def _fill(self) -> None:
         """Start what is missing, unless replicas have just died one after the other."""
@@ -234,7 +239,6 @@ class Serving:
         self._spread_until = member.ready + _SPREAD_S
         if len(self._pool.serving) >= self._options.scaling.min_replicas and not self._ready.is_set():
             log.info("%s answers at %s", self.name, self.address)
-            self._stats = self._snapshot()
             self._ready.set()
 
     def _on_counted(self, index: int, done: Future[Load]) -> None:
@@ -270,6 +274,11 @@ class Serving:
             self._listener.close()
             self._pool.shrink(0, timeout_s)
 
+    def _on_scale(self, size: int) -> None:
+        scaling = self._options.scaling
+        if not self._draining:
+            self._resize(min(max(size, scaling.min_replicas), scaling.max_replicas), "asked for")
+
     def _on_stop(self) -> None:
         self._stopped = True
 
@@ -277,10 +286,9 @@ class Serving:
         now = self._ticked = time.monotonic()
         for member in list(self._pool.members.values()):
             self._check(member, now)
-        self._resize(now)
+        self._autoscale(now)
         if now < self._spread_until and not self._draining:
             self._pool.spread()
-        self._stats = self._snapshot()
         self._pool.ask()
 
     # -- what follows from them -------------------------------------------------------------------
@@ -303,14 +311,14 @@ class Serving:
         Raises:
             RaflowError: The application has failed before it has ever answered, or nothing answers any more.
         """
+        assert error is not None
         self._pool.remove(index)
         self._failures += 1
-        never = isinstance(error, RunFailed) and not self._ready.is_set()
-        assert error is not None
-        if not isinstance(error, RaflowError) or (
-            not self._pool.serving and (never or self._failures >= _MAX_FAILURES)
-        ):
+        if not isinstance(error, RaflowError) or (isinstance(error, RunFailed) and not self._ready.is_set()):
             raise error
+        if not self._pool.serving and self._failures >= _MAX_FAILURES:
+            msg = f"{self._failures} replicas of {self.name!r} did not come up, one after the other; the last: {error}"
+            raise RunFailed(msg, processor=self.name, replica=f"{self.name}[{index}]") from error
         log.warning("%s; another replica is tried", error)
         self._wait(self._failures)
 
@@ -329,17 +337,20 @@ class Serving:
         delay_s = min(_BACKOFF_S * 2.0**times, _MAX_BACKOFF_S) if times else 0.0
         self._starts_at = time.monotonic() + delay_s
 
-    def _resize(self, now: float) -> None:
+    def _autoscale(self, now: float) -> None:
         if self._draining:
             return
         look = Look(now, self._size, tuple(one.ongoing for one in self._pool.serving if one.looked > one.ready))
         decision, self._past = decide(look, self._options.scaling, self._past)
         if decision is not None:
-            log.info("%s %d → %d: %s", self.name, decision.size, decision.target, decision.reason)
-            since = now - self._began
-            self._resized.append(Resized(since, self.name, decision.size, decision.target, decision.reason))
-            self._size = decision.target
-            self._pool.shrink(self._size, self._options.drain_timeout_s)
+            self._resize(decision.target, decision.reason)
+
+    def _resize(self, size: int, reason: str) -> None:
+        if size != self._size:
+            log.info("%s %d → %d: %s", self.name, self._size, size, reason)
+            self._resized.append(Resized(time.monotonic() - self._began, self.name, self._size, size, reason))
+            self._size = size
+            self._pool.shrink(size, self._options.drain_timeout_s)
 
     def _snapshot(self) -> ServingStats:
         members = list(self._pool.members.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,12 +27,15 @@ class App:
         self.fails = fails
 
     def __call__(self) -> FastAPI:
+        if self.fails == "die":
+            os._exit(1)
         if self.fails == "make":
             msg = "no such setting"
             raise LookupError(msg)
         app = FastAPI(lifespan=self.lifespan)
         app.get("/who")(who)
         app.post("/echo")(echo)
+        app.get("/die")(die)
         app.get("/wait")(self.wait)
         app.get("/stream")(self.stream)
         app.websocket("/ws")(talk)
@@ -77,6 +81,10 @@ def connect_to_database() -> None:
 
 async def who() -> dict[str, str]:
     return {"who": f"{os.getpid()} {threading.current_thread().name}"}
+
+
+async def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def echo(request: Request) -> dict[str, int]:

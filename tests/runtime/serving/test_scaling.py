@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -36,14 +37,14 @@ def test_a_steady_load_at_the_target_changes_nothing() -> None:
 
 def test_the_pool_at_most_doubles_at_once_and_stays_within_its_bounds() -> None:
     found = sizes([1000.0] * 20)
-    assert [after for before, after in zip(found, found[1:], strict=False) if after != before] == [2, 4, 8]
+    assert [after for before, after in pairwise(found) if after != before] == [2, 4, 8]
 
 
 def test_the_pool_shrinks_only_after_calm_and_to_what_was_needed_in_it() -> None:
     found = sizes([30.0] * 4 + [10.0] * 5 + [2.0] * 40, size=8)
     assert found[:20] == [8] * 20
     assert found[-1] == 1
-    shrunk = [after for before, after in zip(found, found[1:], strict=False) if after != before]
+    shrunk = [after for before, after in pairwise(found) if after != before]
     assert shrunk == sorted(shrunk, reverse=True)
     assert shrunk[0] > 1, "what the calm began with was more"
 
