@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from raflow.runtime.serving.counting import Application, Load
 from raflow.runtime.serving.options import ServingOptions
 from raflow.runtime.serving.replica import ServingReplica
 from raflow.runtime.serving.scaling import moves
+
+_CUT_S = 2.0
 
 
 @dataclass(eq=False)
@@ -132,7 +134,8 @@ class HttpPool:
         return member
 
     def kill(self) -> None:
-        """End all replicas now."""
+        """End all replicas now; first their sockets, so that the port is free at once."""
+        wait([one.handle.call("cancel") for one in self.members.values() if one.ready], timeout=_CUT_S)
         for index in list(self.members):
             self.remove(index)
 

@@ -22,7 +22,7 @@ class HttpLimits:
 
 
 class Gate:
-    """What the connections of one server share. Used by its event loop only.
+    """What the connections of one server share.
 
     Args:
         limits: Of each connection.
@@ -33,7 +33,10 @@ class Gate:
         self.leaving_s: float | None = None
         """Once the server drains: how long a connection may still be idle."""
         self.moves = 0
-        """Answers that will say `Connection: close`, so that their clients come back to another replica."""
+        """Answers that will say `Connection: close`, so that their clients come back to another replica.
+
+        Set from any thread: an answer more or less does not matter.
+        """
 
     def is_last(self) -> bool:
         """Return whether the request that begins is to be the last one of its connection."""

@@ -22,6 +22,8 @@ from raflow.runtime.serving.server import Drained, Server, Tls
 
 _SHUTDOWN_S = 30.0
 """For the application's own shutdown."""
+_CUT_S = 1.0
+"""For the event loop to end when it is cut; a blocked one does not."""
 _LATE_S = 10.0
 """Beyond all deadlines: the event loop itself does not come round."""
 
@@ -63,8 +65,16 @@ class ServingReplica:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def setup(self, handover: Handover) -> Failure | None:
-        """Make the application, run its start-up and take connections; returns why that failed, or None."""
-        self._listening = handover.take()
+        """Make the application, run its start-up and take connections; returns why that failed, or None.
+
+        Raises:
+            EngineError: Who holds the listening socket is gone.
+        """
+        try:
+            self._listening = handover.take()
+        except OSError as error:
+            msg = f"replica {self.name} does not get the listening socket of its node: {error}"
+            raise EngineError(msg) from error
         self._thread.start()
         failure = self._started.result()
         if self._own_process:
@@ -86,7 +96,7 @@ class ServingReplica:
 
     def move(self, requests: int) -> None:
         """Answer so many of the next requests with `Connection: close`, so that clients go to other replicas."""
-        self._soon(lambda: setattr(self._server.gate, "moves", requests))
+        self._server.gate.moves = requests
 
     def drain(self, grace_s: float, timeout_s: float) -> Ended:
         """Stop accepting, answer what has come, shut the application down; see `Server.drain`.
@@ -108,19 +118,12 @@ class ServingReplica:
         return Ended(drained, self._failure)
 
     def cancel(self) -> None:
-        """End now: connections are cut, the application's shutdown is not run."""
+        """End now: connections are cut, the application's shutdown is not run. The socket is closed soon after."""
         self._cancelled = True
         if self._loop is not None:
-            self._soon(self._server.abort)
-
-    def join(self) -> None:
-        """Wait until its thread has ended, after `cancel` or `drain`."""
-        self._thread.join(_SHUTDOWN_S)
-
-    def _soon(self, do: Callable[[], None]) -> None:
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(do)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._server.abort)
+            self._thread.join(_CUT_S)
 
     def _serve(self) -> None:
         phase, application = "setup", None

@@ -163,7 +163,7 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
     def _is_open(self) -> bool:
-        """Return whether something is still to be sent or read. TLS keeps what it has closed until the peer has, too."""
+        """Return whether something is still to be sent or read; TLS keeps what is closed until the peer agrees."""
         transports = [connection.transport for connection in self.server_state.connections]
         return any(not one.is_closing() or one.get_write_buffer_size() for one in transports)
 

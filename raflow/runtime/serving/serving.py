@@ -154,9 +154,10 @@ class Serving:
         self._tell("scale", size)
 
     def stop(self) -> None:
-        """End now: requests are cut, the application's shutdown is not run."""
-        self._tell("stop")
-        self.ended.wait()
+        """End now: requests are cut, the application's shutdown is not run. Ending it again is harmless."""
+        if self._thread.is_alive():
+            self._tell("stop")
+            self.ended.wait()
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait for the end.

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ class App:
         app.post("/echo")(echo)
         app.get("/die")(die)
         app.get("/wait")(self.wait)
+        app.get("/block")(self.block)
         app.get("/stream")(self.stream)
         app.websocket("/ws")(talk)
         return app
@@ -55,6 +57,11 @@ class App:
         self.trace(f"{name} began")
         await self.gate(name)
         return {"waited": name}
+
+    async def block(self, name: str) -> None:
+        assert self.folder
+        while not (self.folder / name).exists():
+            time.sleep(0.01)
 
     async def stream(self, name: str) -> StreamingResponse:
         async def pieces() -> AsyncIterator[str]:

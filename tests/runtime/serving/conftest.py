@@ -85,4 +85,3 @@ def start(port: Port) -> Iterator[Start]:
     yield start
     for replica in running:
         replica.cancel()
-        replica.join()

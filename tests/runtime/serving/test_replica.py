@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_an_application_that_does_not_start_is_told_with_the_users_traceback(por
     assert user in failure.traceback
     assert "starlette" not in failure.traceback
     assert "raflow/runtime" not in failure.traceback
-    replica.join()
+    until(lambda: not any(one.name == "api[0] http" for one in threading.enumerate()))
     with pytest.raises(ReplicaLost, match="has ended"):
         replica.counts()
 

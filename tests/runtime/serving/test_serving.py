@@ -113,10 +113,23 @@ def test_a_failing_shutdown_is_told(serve: Serve) -> None:
         serving.drain()
 
 
-def test_a_port_in_use_is_refused_before_anything_starts(serve: Serve) -> None:
+def test_a_port_in_use_is_refused_before_anything_starts_and_free_after_the_end(serve: Serve) -> None:
     serving = serve(App())
     with pytest.raises(CannotListen, match=rf":{serving.address.port}: it is in use by process \d+ \("):
         serve(App(), address=serving.address, ready=False)
+    serving.stop()
+    assert serve(App(), address=serving.address, ready=False).address == serving.address
+
+
+@pytest.mark.parametrize("engine", ["local"])
+def test_a_replica_whose_event_loop_is_blocked_is_replaced(serve: Serve, tmp_path: Path) -> None:
+    serving = serve(App(tmp_path), hung_after_s=0.3)
+    with ThreadPoolExecutor(1) as pool:
+        blocking = pool.submit(httpx.get, url(serving, "/block?name=a"), timeout=READY_S)
+        until(lambda: serving.stats().replicas_lost == 1 and serving.stats().replicas == 1)
+        assert "api[1]" in httpx.get(url(serving)).json()["who"]
+        (tmp_path / "a").touch()
+        blocking.exception()
 
 
 def test_a_unix_socket_is_answered_and_removed(serve: Serve, tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""What both engines promise of a listening socket that replicas share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raflow import engines
+from raflow.errors import CannotListen, ReplicaLost
+from raflow.options import Resources
+from raflow.runtime.engine import Engine, Handover
+from raflow.runtime.serving.address import LOOPBACK, Address
+
+WAIT_S = 60
+
+
+class Greeter:
+    """Accepts one connection at a time and says its name."""
+
+    def __init__(self, name: str, own_process: bool = False) -> None:
+        self.name = name
+
+    def setup(self, handover: Handover) -> None:
+        self.listening = handover.take()
+        self.listening.setblocking(True)
+
+    def greet(self) -> None:
+        peer, _ = self.listening.accept()
+        with peer:
+            peer.sendall(self.name.encode())
+
+    def leave(self) -> None:
+        self.listening.close()
+
+    def die(self) -> None:
+        os._exit(1)
+
+    def cancel(self) -> None:
+        """Nothing is under way."""
+
+
+@pytest.fixture
+def started(engine: str) -> Iterator[Engine]:
+    made = engines.make(engine)
+    made.start()
+    yield made
+    made.close()
+
+
+def greeted(address: Address) -> str:
+    with socket.create_connection((address.host, address.port), timeout=WAIT_S) as peer, peer.makefile() as said:
+        return said.read()
+
+
+def test_what_connects_while_there_is_no_replica_waits_for_the_next_one(started: Engine) -> None:
+    listener = started.listen(LOOPBACK)
+    address, packed = listener.address, started.pack(Greeter)
+    replicas = [started.spawn(f"g[{n}]", packed, Resources(num_cpus=0), listener=listener) for n in range(2)]
+    ways = [listener.handover(one).result(WAIT_S) for one in replicas]
+    for one, way in zip(replicas, ways, strict=True):
+        one.call("setup", way).result(WAIT_S)
+    replicas[0].call("leave").result(WAIT_S)
+    replicas[0].kill()
+    with socket.create_connection((address.host, address.port), timeout=WAIT_S) as waiting, waiting.makefile() as said:
+        replicas[1].call("greet").result(WAIT_S)
+        assert said.read() == "g[1]"
+    replicas[1].call("leave").result(WAIT_S)
+    replicas[1].kill()
+    listener.close()
+    listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        greeted(address)
+    assert not any(Path(path).parent.exists() for path in map(_path, ways) if path)
+
+
+def _path(way: Any) -> str:
+    return getattr(way, "path", "")
+
+
+def test_an_address_in_use_is_refused(started: Engine) -> None:
+    listener = started.listen(LOOPBACK)
+    with pytest.raises(CannotListen, match=f"cannot listen on {listener.address}: it is in use"):
+        started.listen(listener.address)
+    listener.close()
+
+
+@pytest.mark.ray
+def test_a_replica_that_dies_before_it_has_the_socket_is_told(ray_session: None) -> None:
+    engine = engines.make("ray")
+    engine.start()
+    listener = engine.listen(LOOPBACK)
+    replica = engine.spawn("g[0]", engine.pack(Greeter), Resources(num_cpus=0), listener=listener)
+    replica.kill()
+    with pytest.raises(ReplicaLost):
+        listener.handover(replica).result(WAIT_S)
+    listener.close()
+    engine.close()
