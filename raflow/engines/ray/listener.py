@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import shutil
+import secrets
 import socket
-import tempfile
+import struct
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raflow.engines.ray.cluster import foreign
-from raflow.errors import EngineError
+from raflow.errors import CannotListen, EngineError
 from raflow.runtime.serving.address import Address, bind, unbind
 
 _OPEN_TIMEOUT_S = 60.0
@@ -25,16 +24,20 @@ _CLOSE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
-class SocketPath:
-    """Where the listening socket of a node is handed over."""
+class Meeting:
+    """Where the listening socket of a node is handed over: a unix socket without a file, which leaves nothing."""
 
-    path: str
+    name: str
 
     def take(self) -> socket.socket:
         """Return a copy of the socket."""
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(self.path)
+            peer.connect(f"\0{self.name}")
+            _check_user(peer)
             _, copies, _, _ = socket.recv_fds(peer, 1, 1)
+        if not copies:
+            msg = "who holds the listening socket has closed it"
+            raise ConnectionRefusedError(msg)
         os.set_inheritable(copies[0], False)
         return socket.socket(fileno=copies[0])
 
@@ -52,9 +55,10 @@ class RayListener:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._holders: dict[str, Any] = {}
-        self._paths: dict[str, Any] = {}
+        self._meetings: dict[str, Any] = {}
         self._nodes: dict[Any, str | None] = {}
         """By actor of a replica: its node; None while that is not known."""
+        self._closed = False
         self._lock = threading.Lock()
         node = _first_node()
         try:
@@ -76,10 +80,19 @@ class RayListener:
         with self._lock:
             self._nodes[actor] = getattr(place, "node_id", None)
 
-    def left(self, actor: Any) -> None:
-        """Take note that a replica has ended."""
+    def left(self, actor: Any, *, for_good: bool = False) -> None:
+        """Take note that a replica has ended.
+
+        Args:
+            actor: The replica's.
+            for_good: Whether none takes its place. If it was the last one on its node, and there are other nodes,
+                then that node refuses connections from now on, so that a load balancer goes elsewhere.
+        """
         with self._lock:
-            self._nodes.pop(actor, None)
+            node = self._nodes.pop(actor, None)
+            bare = for_good and node in self._holders and node not in self._nodes.values() and len(self._holders) > 1
+            holders = [self._holders.pop(node)] if bare and node else []
+        _end(holders)
 
     def handover(self, replica: Any) -> Future[Any]:
         """Return the way to the socket on the node of a replica; a node's first one has the address opened there."""
@@ -91,11 +104,8 @@ class RayListener:
     def close(self) -> None:
         """Close all sockets and end their holders."""
         with self._lock:
-            holders, self._holders = list(self._holders.values()), {}
-        closing = [holder.close.remote() for holder in holders]
-        ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S) if closing else None
-        for holder in holders:
-            ray.kill(holder, no_restart=True)
+            holders, self._holders, self._closed = list(self._holders.values()), {}, True
+        _end(holders)
 
     def _found(self, actor: Any, done: Future[str], answer: Future[Any]) -> None:
         error = done.exception()
@@ -104,26 +114,29 @@ class RayListener:
             return
         node = done.result()
         with self._lock:
+            if self._closed:
+                answer.set_exception(CannotListen(f"{self.address} is closed"))
+                return
             if actor in self._nodes:
                 self._nodes[actor] = node
             opened = self._opened(node)
         opened.future().add_done_callback(lambda one: self._hand(one, answer))
 
-    def _hand(self, done: Future[tuple[Address, str]], answer: Future[Any]) -> None:
+    def _hand(self, done: Future[tuple[Address, Meeting]], answer: Future[Any]) -> None:
         error = done.exception()
         if error is None:
-            answer.set_result(SocketPath(done.result()[1]))
+            answer.set_result(done.result()[1])
         else:
             lost = foreign(error, f"the holder of {self.address}")
             answer.set_exception(lost if lost is not error else EngineError(str(error)))
 
     def _opened(self, node: str) -> Any:
-        """Return a reference of the address and the path at which the node's socket is handed over."""
+        """Return a reference of the address, and of where the node's socket is handed over."""
         if node not in self._holders:
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             self._holders[node] = _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(self.address))
-            self._paths[node] = self._holders[node].open.remote(self.address)
-        return self._paths[node]
+            self._meetings[node] = self._holders[node].open.remote(self.address)
+        return self._meetings[node]
 
 
 class _SocketHolder:
@@ -135,33 +148,52 @@ class _SocketHolder:
     def __repr__(self) -> str:
         return self._name
 
-    def open(self, address: Address) -> tuple[Address, str]:
-        """Bind; returns the address with its real port, and the path at which copies are given."""
+    def open(self, address: Address) -> tuple[Address, Meeting]:
+        """Bind; returns the address with its real port, and where copies are given."""
         self._listening, self._address = bind(address)
-        self._folder = tempfile.mkdtemp(prefix="raflow-")  # only this user may enter
-        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
-        path = os.path.join(self._folder, "listener")
-        self._givers = socket.socket(socket.AF_UNIX)
-        self._givers.bind(path)
-        self._givers.listen(16)
+        meeting = Meeting(f"raflow-{secrets.token_hex(8)}")
+        self._giving = socket.socket(socket.AF_UNIX)
+        self._giving.bind(f"\0{meeting.name}")
+        self._giving.listen(16)
         threading.Thread(target=self._give, name=self._name, daemon=True).start()
-        return self._address, path
+        return self._address, meeting
 
     def close(self) -> None:
-        """Close the socket here, and remove the path."""
+        """Close the socket here, and give no more copies."""
         unbind(self._listening, self._address)
-        self._givers.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._giving.shutdown(socket.SHUT_RDWR)  # closing it alone would not wake who waits in `accept`
+        self._giving.close()
 
     def _give(self) -> None:
         with contextlib.suppress(OSError):  # closed
             while True:
-                peer, _ = self._givers.accept()
-                with peer, contextlib.suppress(ConnectionError):
+                peer, _ = self._giving.accept()
+                with peer, contextlib.suppress(ConnectionError, PermissionError):
+                    _check_user(peer)
                     socket.send_fds(peer, [b"x"], [self._listening.fileno()])
 
 
 _Holder: Any = ray.remote(_SocketHolder)
+
+
+def _end(holders: list[Any]) -> None:
+    closing = [holder.close.remote() for holder in holders]
+    if closing:
+        ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S)
+    for holder in holders:
+        ray.kill(holder, no_restart=True)
+
+
+def _check_user(peer: socket.socket) -> None:
+    """Refuse to deal with another user's process: anybody on the machine can connect to a name without a file.
+
+    Raises:
+        PermissionError: It is such a process.
+    """
+    _, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if user != os.getuid():
+        msg = f"the listening socket is handed over by a process of user {user}"
+        raise PermissionError(msg)
 
 
 def _first_node() -> str:

@@ -143,12 +143,13 @@ class _RayReplica:
         folder: str,
         held: dict[str, float],
         keep: Callable[[dict[str, float], Any], None] | None,
+        arrow: bool = True,
     ) -> None:
         self.name = name
         self._actor = actor
         self._held = held
         self._keep = keep
-        self._loaded = actor.load.remote(packed, own_versions(), folder, keep is None)
+        self._loaded = actor.load.remote(packed, own_versions(), folder, arrow and keep is None)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         return self._future(self._actor.call.remote(self._loaded, method, *args))
@@ -186,7 +187,7 @@ class _RayReplica:
 
 class _ServingReplica(_RayReplica):
     def __init__(self, name: str, actor: Any, packed: Any, folder: str, listener: RayListener) -> None:
-        super().__init__(name, actor, packed, folder, {}, None)
+        super().__init__(name, actor, packed, folder, {}, None, arrow=False)
         self.actor = actor
         self._listener = listener
 
@@ -195,6 +196,10 @@ class _ServingReplica(_RayReplica):
 
     def kill(self) -> None:
         self._listener.left(self.actor)
+        super().kill()
+
+    def release(self) -> None:
+        self._listener.left(self.actor, for_good=True)
         super().kill()
 
 
@@ -207,11 +212,11 @@ class _Process:
     def __repr__(self) -> str:
         return self._name
 
-    def load(self, code: bytes, versions: tuple[str, str], folder: str, user_code: bool) -> None:
+    def load(self, code: bytes, versions: tuple[str, str], folder: str, with_pandas: bool) -> None:
         """Make the replica; not done in the constructor, where an error would look like a crash."""
         settle_in(versions, folder)
         pa.set_cpu_count(1)
-        if user_code:
+        if with_pandas:
             importlib.import_module("pandas")  # Arrow would import it in the middle of the first batch
         make, args = cloudpickle.loads(code)
         self._replica = make(*args, self._name, True)

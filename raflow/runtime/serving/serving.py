@@ -266,7 +266,11 @@ class Serving:
         if ended.drained.cut:
             log.warning("%s[%d] left %d requests unanswered at its deadline", self.name, index, ended.drained.cut)
         if ended.failure:
-            raise run_failed(ended.failure, self.name, index)
+            error = run_failed(ended.failure, self.name, index)
+            if self._draining:
+                self.error = self.error or error
+            else:
+                log.warning("%s", error)  # the others answer on
 
     def _on_drain(self, timeout_s: float) -> None:
         if not self._draining:
