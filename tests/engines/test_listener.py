@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from raflow import engines
@@ -82,6 +83,31 @@ def test_an_address_in_use_is_refused(started: Engine) -> None:
     with pytest.raises(CannotListen, match=f"cannot listen on {listener.address}: it is in use"):
         started.listen(listener.address)
     listener.close()
+
+
+@pytest.mark.ray
+def test_a_holder_that_dies_costs_nothing_but_itself(ray_session: None) -> None:
+    engine = engines.make("ray")
+    engine.start()
+    listener = engine.listen(LOOPBACK)
+    packed = engine.pack(Greeter)
+    replicas = [engine.spawn(f"g[{n}]", packed, Resources(num_cpus=0), listener=listener) for n in range(2)]
+    replicas[0].call("setup", listener.handover(replicas[0]).result(WAIT_S)).result(WAIT_S)
+    (holder,) = [one for one in psutil.Process().children(recursive=True) if "_SocketHolder" in one.name()]
+    holder.kill()
+    with socket.create_connection((listener.address.host, listener.address.port), timeout=WAIT_S) as peer:
+        replicas[0].call("greet").result(WAIT_S)
+        assert peer.recv(10) == b"g[0]"
+    replicas[0].kill()
+    with pytest.raises(ReplicaLost, match=f"the holder of {listener.address}"):
+        listener.handover(replicas[1]).result(WAIT_S)
+    replicas[1].call("setup", listener.handover(replicas[1]).result(WAIT_S)).result(WAIT_S)
+    with socket.create_connection((listener.address.host, listener.address.port), timeout=WAIT_S) as peer:
+        replicas[1].call("greet").result(WAIT_S)
+        assert peer.recv(10) == b"g[1]"
+    replicas[1].kill()
+    listener.close()
+    engine.close()
 
 
 @pytest.mark.ray

@@ -16,7 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raflow.engines.ray.cluster import foreign
-from raflow.errors import CannotListen, EngineError
+from raflow.errors import CannotListen
 from raflow.runtime.serving.address import Address, bind, unbind
 
 _OPEN_TIMEOUT_S = 60.0
@@ -55,7 +55,6 @@ class RayListener:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._holders: dict[str, Any] = {}
-        self._meetings: dict[str, Any] = {}
         self._nodes: dict[Any, str | None] = {}
         """By actor of a replica: its node; None while that is not known."""
         self._closed = False
@@ -97,8 +96,8 @@ class RayListener:
     def handover(self, replica: Any) -> Future[Any]:
         """Return the way to the socket on the node of a replica; a node's first one has the address opened there."""
         answer: Future[Any] = Future()
-        place: Future[str] = replica.node()
-        place.add_done_callback(lambda done: self._found(replica.actor, done, answer))
+        # Not in the threads in which Ray tells of results: ending an actor there waits for ever.
+        threading.Thread(target=self._hand, args=(replica, answer), name="raflow handover", daemon=True).start()
         return answer
 
     def close(self) -> None:
@@ -107,36 +106,36 @@ class RayListener:
             holders, self._holders, self._closed = list(self._holders.values()), {}, True
         _end(holders)
 
-    def _found(self, actor: Any, done: Future[str], answer: Future[Any]) -> None:
-        error = done.exception()
-        if error is not None:
+    def _hand(self, replica: Any, answer: Future[Any]) -> None:
+        try:
+            answer.set_result(self._meeting(replica.actor, replica.node().result()))
+        except BaseException as error:  # it reaches the driver with the answer
             answer.set_exception(error)
-            return
-        node = done.result()
+
+    def _meeting(self, actor: Any, node: str) -> Meeting:
         with self._lock:
             if self._closed:
-                answer.set_exception(CannotListen(f"{self.address} is closed"))
-                return
+                msg = f"{self.address} is closed"
+                raise CannotListen(msg)
             if actor in self._nodes:
                 self._nodes[actor] = node
             opened = self._opened(node)
-        opened.future().add_done_callback(lambda one: self._hand(one, answer))
-
-    def _hand(self, done: Future[tuple[Address, Meeting]], answer: Future[Any]) -> None:
-        error = done.exception()
-        if error is None:
-            answer.set_result(done.result()[1])
-        else:
-            lost = foreign(error, f"the holder of {self.address}")
-            answer.set_exception(lost if lost is not error else EngineError(str(error)))
+        try:
+            _, meeting = ray.get(opened, timeout=_OPEN_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            with self._lock:  # the node's next replica finds another holder
+                holders = [self._holders.pop(node)] if node in self._holders else []
+            _end(holders)
+            raise foreign(error, f"the holder of {self.address}") from error
+        assert isinstance(meeting, Meeting)
+        return meeting
 
     def _opened(self, node: str) -> Any:
         """Return a reference of the address, and of where the node's socket is handed over."""
         if node not in self._holders:
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             self._holders[node] = _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(self.address))
-            self._meetings[node] = self._holders[node].open.remote(self.address)
-        return self._meetings[node]
+        return self._holders[node].open.remote(self.address)
 
 
 class _SocketHolder:
@@ -144,22 +143,26 @@ class _SocketHolder:
 
     def __init__(self, name: str) -> None:
         self._name = f"raflow holds {name}"
+        self._meeting: Meeting | None = None
 
     def __repr__(self) -> str:
         return self._name
 
     def open(self, address: Address) -> tuple[Address, Meeting]:
-        """Bind; returns the address with its real port, and where copies are given."""
-        self._listening, self._address = bind(address)
-        meeting = Meeting(f"raflow-{secrets.token_hex(8)}")
-        self._giving = socket.socket(socket.AF_UNIX)
-        self._giving.bind(f"\0{meeting.name}")
-        self._giving.listen(16)
-        threading.Thread(target=self._give, name=self._name, daemon=True).start()
-        return self._address, meeting
+        """Bind, unless that is done; returns the address with its real port, and where copies are given."""
+        if self._meeting is None:
+            self._listening, self._address = bind(address)
+            self._meeting = Meeting(f"raflow-{secrets.token_hex(8)}")
+            self._giving = socket.socket(socket.AF_UNIX)
+            self._giving.bind(f"\0{self._meeting.name}")
+            self._giving.listen(16)
+            threading.Thread(target=self._give, name=self._name, daemon=True).start()
+        return self._address, self._meeting
 
     def close(self) -> None:
         """Close the socket here, and give no more copies."""
+        if self._meeting is None:
+            return
         unbind(self._listening, self._address)
         self._giving.shutdown(socket.SHUT_RDWR)  # closing it alone would not wake who waits in `accept`
         self._giving.close()
