@@ -21,6 +21,7 @@ RaflowError
 ├─ EngineError               the engine could not do what was asked
 │  ├─ NoCapacity             no replica can be placed: says needed and available
 │  ├─ ClusterUnreachable     (ConnectionError) no Ray answers at the address
+│  ├─ CannotListen           (OSError) an address is in use, says by whom, or cannot be had
 │  ├─ VersionMismatch        a node has another Python or raflow
 │  ├─ NotPicklable           user code cannot travel: names the captured object
 │  └─ ReplicaLost            a replica's process or node died; the driver repeats its work
@@ -138,6 +139,10 @@ class NoCapacity(EngineError):
 
 class ClusterUnreachable(EngineError, ConnectionError):
     """No Ray cluster answers at the given address."""
+
+
+class CannotListen(EngineError, OSError):
+    """HTTP cannot be answered at an address: it is in use, not of this machine, or not allowed."""
 
 
 class VersionMismatch(EngineError):

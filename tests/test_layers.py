@@ -162,7 +162,7 @@ def test_late_imports_are_only_those_with_a_reason() -> None:
 
 def test_only_the_ray_engine_imports_ray() -> None:
     assert {one.by for one in imports() if within(one.of, "ray")} <= {
-        f"engines.ray.{part}" for part in ("bench", "cluster", "dataset", "jobs", "replicas", "steps")
+        f"engines.ray.{part}" for part in ("bench", "cluster", "dataset", "jobs", "listener", "replicas", "steps")
     }
 
 

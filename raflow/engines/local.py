@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -11,7 +12,8 @@ from typing import Any
 from raflow.engines.daemons import DaemonThreads
 from raflow.errors import ReplicaLost
 from raflow.options import Resources
-from raflow.runtime.engine import Capacity, ReplicaHandle
+from raflow.runtime.engine import Capacity, Handover, Listener, ReplicaHandle
+from raflow.runtime.serving.address import Address, bind, unbind
 
 _STORE_SHARE = 0.25
 """Share of the machine's memory that payloads on their way may take."""
@@ -44,9 +46,15 @@ class LocalEngine:
         """Return the code as it is; nothing travels."""
         return make, args
 
-    def spawn(self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False) -> ReplicaHandle:
+    def listen(self, address: Address) -> Listener:
+        """Listen in this process."""
+        return _LocalListener(address)
+
+    def spawn(
+        self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False, listener: Listener | None = None
+    ) -> ReplicaHandle:
         """Make the replica here."""
-        del needs, anonymous
+        del needs, anonymous, listener
         make, args = packed
         return _LocalReplica(name, make(*args, name))
 
@@ -56,6 +64,23 @@ class LocalEngine:
 
     def close(self) -> None:
         """Nothing to release; threads of killed replicas are daemons."""
+
+
+class _LocalListener:
+    def __init__(self, address: Address) -> None:
+        self._listening, self.address = bind(address)
+
+    def handover(self, replica: ReplicaHandle) -> Future[Handover]:
+        del replica
+        answer: Future[Handover] = Future()
+        answer.set_result(self)
+        return answer
+
+    def take(self) -> socket.socket:
+        return self._listening.dup()
+
+    def close(self) -> None:
+        unbind(self._listening, self.address)
 
 
 class _Held:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # Ray's workers start sooner without the options and what these import
+    import socket
+
     from raflow.options import Resources
+    from raflow.runtime.serving.address import Address
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,33 @@ class ReplicaHandle(Protocol):
         """End it after its `teardown`: nothing of it is under way. Its process may serve another replica."""
 
 
+class Handover(Protocol):
+    """The way to a listening socket; it travels to the replica that is to answer on it."""
+
+    def take(self) -> socket.socket:
+        """Return a copy of the socket, for the caller to close. Called in the replica."""
+
+
+class Listener(Protocol):
+    """An address that replicas share, on each node that has such replicas.
+
+    It outlives them: what connects while there is none waits for the next one.
+    """
+
+    address: Address
+    """With the real port."""
+
+    def handover(self, replica: ReplicaHandle) -> Future[Handover]:
+        """Return the way to the socket on the node of a replica that was spawned for this listener.
+
+        The future fails with `ReplicaLost` when the replica died, with `CannotListen` if the address
+        cannot be had on its node.
+        """
+
+    def close(self) -> None:
+        """Take no more part in the address; replicas that have the socket still answer. May be called again."""
+
+
 class Engine(Protocol):
     """Starts replicas."""
 
@@ -90,7 +120,16 @@ class Engine(Protocol):
             NotPicklable: It cannot travel; names the captured object.
         """
 
-    def spawn(self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False) -> ReplicaHandle:
+    def listen(self, address: Address) -> Listener:
+        """Begin to take connections.
+
+        Raises:
+            CannotListen: The address is in use, or cannot be had.
+        """
+
+    def spawn(
+        self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False, listener: Listener | None = None
+    ) -> ReplicaHandle:
         """Start a replica; returns at once, its calls wait until it is there.
 
         It is made by `make(*args, name)`, or `make(*args, name, True)` where it has a process of its own.
@@ -100,6 +139,7 @@ class Engine(Protocol):
             packed: What `pack` returned.
             needs: Of the replica.
             anonymous: Whether it runs no user code, so that it may take over the process of another such one.
+            listener: Of this engine; the replica is to answer what connects there.
         """
 
     def gone(self, references: Sequence[Any]) -> list[bool]:

@@ -24,10 +24,17 @@ class Failure:
     """`setup`, `read`, `process`, `write` or `teardown`; and at which record, if it was one. Of a step: its id."""
 
 
-def explain(error: BaseException, where: str) -> Failure:
-    """Return an error as a value that can travel, with the user's frames as text."""
+def explain(error: BaseException, where: str, beside: tuple[str, ...] = ()) -> Failure:
+    """Return an error as a value that can travel, with the user's frames as text.
+
+    Args:
+        error: What was raised.
+        where: In what; see `Failure`.
+        beside: Beginnings of the names of further files that are not the user's.
+    """
     ours = isinstance(error, RaflowError)
-    text = "" if ours else "".join(_users(TracebackException.from_exception(error)).format())
+    others = (*_NOT_THE_USERS, *beside)
+    text = "" if ours else "".join(_users(TracebackException.from_exception(error), others).format())
     return Failure(error.with_traceback(None), text, where)
 
 
@@ -69,13 +76,13 @@ _NOT_THE_USERS = (
 )
 
 
-def _users(told: TracebackException) -> TracebackException:
+def _users(told: TracebackException, others: tuple[str, ...]) -> TracebackException:
     """Keep only the user's frames, also of the errors that led to this one."""
-    own = [frame for frame in told.stack if not frame.filename.startswith(_NOT_THE_USERS)]
+    own = [frame for frame in told.stack if not frame.filename.startswith(others)]
     told.stack = traceback.StackSummary.from_list(own) if own else None  # type: ignore[assignment]
     for before in (told.__cause__, told.__context__):
         if before is not None:
-            _users(before)
+            _users(before, others)
     return told
 
 

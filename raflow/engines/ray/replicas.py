@@ -17,9 +17,11 @@ from ray import cloudpickle
 from ray.autoscaler.sdk import request_resources
 
 from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions, plain, settle_in
+from raflow.engines.ray.listener import RayListener
 from raflow.errors import NotPicklable
 from raflow.options import Resources
-from raflow.runtime.engine import Capacity, ReplicaHandle
+from raflow.runtime.engine import Capacity, Listener, ReplicaHandle
+from raflow.runtime.serving.address import Address
 from raflow.runtime.steps.values import by_value
 from raflow.runtime.work import portable_answer
 
@@ -79,7 +81,13 @@ class RayEngine:
             raise _not_picklable(args, error) from error
         return ray.put(code)
 
-    def spawn(self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False) -> ReplicaHandle:
+    def listen(self, address: Address) -> Listener:
+        """Hold the address in an actor of its own, so that it outlives replicas."""
+        return RayListener(address)
+
+    def spawn(
+        self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False, listener: Listener | None = None
+    ) -> ReplicaHandle:
         """Start an actor, or take the one of a replica without user code that has ended."""
         keep = self._keep if anonymous else None
         held = needs.needs()
@@ -88,6 +96,7 @@ class RayEngine:
             self._idle.remove(idle)
             return _RayReplica(name, idle[1], packed, self._working_dir, held, keep)
         self._end_idle()  # they hold what this one may need
+        place = listener.place() if isinstance(listener, RayListener) else None
         options: dict[str, Any] = {
             "num_cpus": needs.num_cpus,
             "num_gpus": needs.num_gpus,
@@ -96,9 +105,13 @@ class RayEngine:
             "max_restarts": 0,  # the driver replaces it and repeats its work
             "max_task_retries": 0,
             "max_concurrency": 16,
+            "scheduling_strategy": place,
         }
         given = {key: value for key, value in options.items() if value is not None}
         actor = _Actor.options(**given).remote("raflow operators" if anonymous else name)
+        if isinstance(listener, RayListener):
+            listener.joined(actor, place)
+            return _ServingReplica(name, actor, packed, self._working_dir, listener)
         return _RayReplica(name, actor, packed, self._working_dir, held, keep)
 
     def _keep(self, held: dict[str, float], actor: Any) -> None:
@@ -186,6 +199,24 @@ class _RayReplica:
             answer.set_exception(foreign(error, f"replica {self.name}"))
 
 
+class _ServingReplica(_RayReplica):
+    def __init__(self, name: str, actor: Any, packed: Any, folder: str, listener: RayListener) -> None:
+        super().__init__(name, actor, packed, folder, {}, None)
+        self.actor = actor
+        self._listener = listener
+
+    def node(self) -> Future[str]:
+        return self._future(self.actor.node.remote(self._loaded))
+
+    def kill(self) -> None:
+        self._listener.left(self.actor)
+        super().kill()
+
+    def release(self) -> None:
+        self._listener.left(self.actor, for_good=True)
+        super().kill()
+
+
 class _Process:
     """The process around a replica."""
 
@@ -203,6 +234,11 @@ class _Process:
             _without_pandas()
         make, args = cloudpickle.loads(code)
         self._replica = make(*args, self._name, True)
+
+    def node(self, loaded: None) -> str:
+        """Return where it is."""
+        del loaded
+        return str(ray.get_runtime_context().get_node_id())
 
     def call(self, loaded: None, method: str, *args: Any) -> Any:
         """Call the replica; `loaded` makes it wait until there is one, and fail as that has failed."""

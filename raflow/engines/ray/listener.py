@@ -1,0 +1,206 @@
+"""An address on each node of a Ray cluster that has replicas for it: one small actor per node holds the socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import struct
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raflow.engines.ray.cluster import foreign
+from raflow.errors import CannotListen
+from raflow.runtime.serving.address import Address, bind, unbind
+
+_OPEN_TIMEOUT_S = 60.0
+_CLOSE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the listening socket of a node is handed over: a unix socket without a file, which leaves nothing."""
+
+    name: str
+
+    def take(self) -> socket.socket:
+        """Return a copy of the socket."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(f"\0{self.name}")
+            _check_user(peer)
+            _, copies, _, _ = socket.recv_fds(peer, 1, 1)
+        if not copies:
+            msg = "who holds the listening socket has closed it"
+            raise ConnectionRefusedError(msg)
+        os.set_inheritable(copies[0], False)
+        return socket.socket(fileno=copies[0])
+
+
+class RayListener:
+    """Holds the address on the nodes where it is needed.
+
+    Args:
+        address: Asked for.
+
+    Raises:
+        CannotListen: It is in use, or cannot be had.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._holders: dict[str, Any] = {}
+        self._nodes: dict[Any, str | None] = {}
+        """By actor of a replica: its node; None while that is not known."""
+        self._closed = False
+        self._lock = threading.Lock()
+        node = _first_node()
+        try:
+            self.address, _ = ray.get(self._opened(node), timeout=_OPEN_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            self.close()
+            raise foreign(error, f"the holder of {address}") from error
+
+    def place(self) -> Any:
+        """Return where the next replica is to go: to a node that has the address and no replica, else anywhere."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        with self._lock:
+            taken = set(self._nodes.values())
+            empty = next((node for node in self._holders if node in alive and node not in taken), None)
+        return NodeAffinitySchedulingStrategy(empty, soft=True) if empty else "SPREAD"
+
+    def joined(self, actor: Any, place: Any) -> None:
+        """Take note of a replica that is on its way."""
+        with self._lock:
+            self._nodes[actor] = getattr(place, "node_id", None)
+
+    def left(self, actor: Any, *, for_good: bool = False) -> None:
+        """Take note that a replica has ended.
+
+        Args:
+            actor: The replica's.
+            for_good: Whether none takes its place. If it was the last one on its node, and there are other nodes,
+                then that node refuses connections from now on, so that a load balancer goes elsewhere.
+        """
+        with self._lock:
+            node = self._nodes.pop(actor, None)
+            bare = for_good and node in self._holders and node not in self._nodes.values() and len(self._holders) > 1
+            holders = [self._holders.pop(node)] if bare and node else []
+        _end(holders)
+
+    def handover(self, replica: Any) -> Future[Any]:
+        """Return the way to the socket on the node of a replica; a node's first one has the address opened there."""
+        answer: Future[Any] = Future()
+        # Not in the threads in which Ray tells of results: ending an actor there waits for ever.
+        threading.Thread(target=self._hand, args=(replica, answer), name="raflow handover", daemon=True).start()
+        return answer
+
+    def close(self) -> None:
+        """Close all sockets and end their holders."""
+        with self._lock:
+            holders, self._holders, self._closed = list(self._holders.values()), {}, True
+        _end(holders)
+
+    def _hand(self, replica: Any, answer: Future[Any]) -> None:
+        try:
+            answer.set_result(self._meeting(replica.actor, replica.node().result()))
+        except BaseException as error:  # it reaches the driver with the answer
+            answer.set_exception(error)
+
+    def _meeting(self, actor: Any, node: str) -> Meeting:
+        with self._lock:
+            if self._closed:
+                msg = f"{self.address} is closed"
+                raise CannotListen(msg)
+            if actor in self._nodes:
+                self._nodes[actor] = node
+            opened = self._opened(node)
+        try:
+            _, meeting = ray.get(opened, timeout=_OPEN_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            with self._lock:  # the node's next replica finds another holder
+                holders = [self._holders.pop(node)] if node in self._holders else []
+            _end(holders)
+            raise foreign(error, f"the holder of {self.address}") from error
+        assert isinstance(meeting, Meeting)
+        return meeting
+
+    def _opened(self, node: str) -> Any:
+        """Return a reference of the address, and of where the node's socket is handed over."""
+        if node not in self._holders:
+            there = NodeAffinitySchedulingStrategy(node, soft=False)
+            self._holders[node] = _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(self.address))
+        return self._holders[node].open.remote(self.address)
+
+
+class _SocketHolder:
+    """Holds a listening socket, accepts nothing itself, and gives copies to replicas of its node."""
+
+    def __init__(self, name: str) -> None:
+        self._name = f"raflow holds {name}"
+        self._meeting: Meeting | None = None
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def open(self, address: Address) -> tuple[Address, Meeting]:
+        """Bind, unless that is done; returns the address with its real port, and where copies are given."""
+        if self._meeting is None:
+            self._listening, self._address = bind(address)
+            self._meeting = Meeting(f"raflow-{secrets.token_hex(8)}")
+            self._giving = socket.socket(socket.AF_UNIX)
+            self._giving.bind(f"\0{self._meeting.name}")
+            self._giving.listen(16)
+            threading.Thread(target=self._give, name=self._name, daemon=True).start()
+        return self._address, self._meeting
+
+    def close(self) -> None:
+        """Close the socket here, and give no more copies."""
+        if self._meeting is None:
+            return
+        unbind(self._listening, self._address)
+        self._giving.shutdown(socket.SHUT_RDWR)  # closing it alone would not wake who waits in `accept`
+        self._giving.close()
+
+    def _give(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                peer, _ = self._giving.accept()
+                with peer, contextlib.suppress(ConnectionError, PermissionError):
+                    _check_user(peer)
+                    socket.send_fds(peer, [b"x"], [self._listening.fileno()])
+
+
+_Holder: Any = ray.remote(_SocketHolder)
+
+
+def _end(holders: list[Any]) -> None:
+    closing = [holder.close.remote() for holder in holders]
+    if closing:
+        ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S)
+    for holder in holders:
+        ray.kill(holder, no_restart=True)
+
+
+def _check_user(peer: socket.socket) -> None:
+    """Refuse to deal with another user's process: anybody on the machine can connect to a name without a file.
+
+    Raises:
+        PermissionError: It is such a process.
+    """
+    _, user, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if user != os.getuid():
+        msg = f"the listening socket is handed over by a process of user {user}"
+        raise PermissionError(msg)
+
+
+def _first_node() -> str:
+    """Return the node of this process, or another one if replicas have no place on it."""
+    here = ray.get_runtime_context().get_node_id()
+    able = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return here if here in able or not able else str(able[0])

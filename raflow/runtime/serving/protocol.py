@@ -1,0 +1,162 @@
+"""uvicorn's connections, with what they lack: limits on headers, and a way to leave without cutting anybody."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+
+@dataclass(frozen=True)
+class HttpLimits:
+    """What one connection may take."""
+
+    header_bytes: int = 64 << 10
+    """Of one request's line and headers, or of its trailers; beyond it the answer is 431."""
+    header_timeout_s: float = 10.0
+    """From the connection, or a request's first byte, to the end of its headers; beyond it the answer is 408."""
+    keep_alive_s: float = 5.0
+    """How long a connection may be idle between two requests."""
+
+
+class Gate:
+    """What the connections of one server share.
+
+    Args:
+        limits: Of each connection.
+    """
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self.limits = limits
+        self.leaving_s: float | None = None
+        """Once the server drains: how long a connection may still be idle."""
+        self.moves = 0
+        """Answers that will say `Connection: close`, so that their clients come back to another replica.
+
+        Set from any thread: an answer more or less does not matter.
+        """
+
+    def is_last(self) -> bool:
+        """Return whether the request that begins is to be the last one of its connection."""
+        if self.leaving_s is None and not self.moves:
+            return False
+        self.moves = max(self.moves - 1, 0)
+        return True
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Args:
+        args: What uvicorn gives.
+        gate: Shared with the other connections.
+        kwargs: What uvicorn gives.
+    """
+
+    def __init__(self, *args: Any, gate: Gate, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False  # the application has its own
+        self._gate = gate
+        self._limits = gate.limits
+        self._unparsed = 0
+        """Bytes since the parser has last told of headers, of a piece of a body or of an end."""
+        self._at_most = 0
+        """Bytes that the headers can have that the parser tells of now."""
+        self._in_body = False
+        self._refusal = 400
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a new connection; its first request has to come in time."""
+        super().connection_made(transport)
+        if self._gate.leaving_s is not None:
+            self.timeout_keep_alive = self._gate.leaving_s  # type: ignore[assignment]
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection and its deadline."""
+        self._headers_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then look whether the client sends without end, or without haste."""
+        self._unparsed += len(data)
+        self._at_most = self._unparsed
+        super().data_received(data)
+        if not self._unparsed or self.transport.is_closing():
+            return
+        if self._unparsed > self._limits.header_bytes:
+            self._refuse(431)
+        elif self._deadline is None and not self._in_body:
+            self._await_headers()
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, unless its headers are too large."""
+        self._headers_came()
+        self._unparsed, self._in_body = 0, True
+        if self._at_most > self._limits.header_bytes and self._header_bytes() > self._limits.header_bytes:
+            self._refusal = 431
+            msg = "the headers are too large"
+            raise ValueError(msg)  # the parser stops, and `send_400_response` is called
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body; the application bounds the whole."""
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request; the next one's headers may follow at once."""
+        self._unparsed, self._in_body = 0, False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed; called by uvicorn."""
+        del msg
+        self._refuse(self._refusal)
+
+    def take_leave(self, idle_s: float) -> None:
+        """Answer what still comes with `Connection: close`; end when nothing has come for so long."""
+        self.timeout_keep_alive = idle_s  # type: ignore[assignment]
+        if self._is_answering():
+            if not self.cycle.response_started and not self.pipeline:
+                self.cycle.keep_alive = False
+        elif not self._unparsed:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(idle_s, self.timeout_keep_alive_handler)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not self.pipeline and self._gate.is_last():
+            cycle.keep_alive = False
+        super()._start_asgi_task(cycle, app)
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _header_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _await_headers(self) -> None:
+        self._deadline = self.loop.call_later(self._limits.header_timeout_s, self._late)
+
+    def _headers_came(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self._is_answering():  # to an earlier request; uvicorn's keep-alive timeout follows
+            return
+        if self._unparsed:
+            self._refuse(408)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int) -> None:
+        """Answer with a status alone, unless that could be taken for the answer to an earlier request; and close."""
+        if not self._is_answering():
+            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()

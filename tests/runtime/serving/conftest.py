@@ -1,0 +1,87 @@
+"""Started replicas and pools, ended after the test whatever it did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from raflow import engines
+from raflow.runtime.serving.address import LOOPBACK, Address, bind, unbind
+from raflow.runtime.serving.options import ServingOptions
+from raflow.runtime.serving.protocol import HttpLimits
+from raflow.runtime.serving.replica import ServingReplica
+from raflow.runtime.serving.scaling import HttpScaling
+from raflow.runtime.serving.serving import Serving
+from tests.runtime.serving.apps import App
+
+READY_S = 60.0
+
+Serve = Callable[..., Serving]
+Start = Callable[..., ServingReplica]
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + READY_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never was so"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def serve(engine: str) -> Iterator[Serve]:
+    """Starts a pool: `serve(app, replicas=…, address=…, **options)`."""
+    made = engines.make(engine)
+    made.start()
+    running: list[Serving] = []
+
+    def start(app: App, *, replicas: int = 1, address: Address = LOOPBACK, ready: bool = True, **given: Any) -> Serving:
+        given.setdefault("scaling", HttpScaling(min_replicas=replicas, max_replicas=replicas))
+        given.setdefault("grace_s", 0.3)
+        serving = Serving("api", made, app, address, ServingOptions(**given))
+        serving.start()
+        running.append(serving)
+        if ready:
+            serving.wait_ready(READY_S)
+        return serving
+
+    yield start
+    for serving in running:
+        serving.stop()
+    made.close()
+
+
+class Port:
+    """A listening socket on a free port of this machine, shared by the replicas of one test."""
+
+    def __init__(self) -> None:
+        self.listening, self.address = bind(LOOPBACK)
+
+    def take(self) -> Any:
+        return self.listening.dup()
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    made = Port()
+    yield made
+    unbind(made.listening, made.address)
+
+
+@pytest.fixture
+def start(port: Port) -> Iterator[Start]:
+    """Starts a replica in this process: `start(app, **limits)`."""
+    running: list[ServingReplica] = []
+
+    def start(app: App, **limits: Any) -> ServingReplica:
+        replica = ServingReplica(app, HttpLimits(**limits), None, f"api[{len(running)}]")
+        assert replica.setup(port) is None
+        running.append(replica)
+        return replica
+
+    yield start
+    for replica in running:
+        replica.cancel()
