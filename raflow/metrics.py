@@ -92,6 +92,29 @@ class Resized:
 
 
 @dataclass(frozen=True)
+class HttpStats:
+    """What the HTTP side of a run is doing."""
+
+    address: str
+    status: Status
+    replicas: int
+    """Those that take connections."""
+    starting: int
+    leaving: int
+    ongoing: int
+    """Requests."""
+    total: int
+    """Requests that have ended; those of lost replicas up to their last look."""
+    cut: int
+    """Requests that replicas that left had to cut at their deadline."""
+    connections: int
+    websockets: int
+    replicas_lost: int
+    resized: tuple[Resized, ...]
+    """What the autoscaler has decided; the last thousand."""
+
+
+@dataclass(frozen=True)
 class RunStats:
     """A run, or what was known of it at one moment."""
 
@@ -111,3 +134,5 @@ class RunStats:
     """What the autoscaler has decided; the last thousand."""
     notes: tuple[str, ...] = ()
     """What the user should know, e.g. that thousands of small files were written."""
+    http: HttpStats | None = None
+    """Of its collectors and services; None if it has none."""

@@ -9,11 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from raflow.errors import EngineError, RaflowError, RunFailed
-from raflow.metrics import Resized, Status
+from raflow.metrics import HttpStats, Resized, Status
 from raflow.runtime.engine import Engine, Handover, Listener
 from raflow.runtime.failure import Failure, run_failed
 from raflow.runtime.serving.address import LOOPBACK, Address
@@ -34,30 +33,6 @@ _MAX_BACKOFF_S = 10.0
 _DECISIONS = 1000
 
 log = logging.getLogger("raflow")
-
-
-@dataclass(frozen=True)
-class ServingStats:
-    """What the HTTP side of a run is doing."""
-
-    name: str
-    address: str
-    status: Status
-    replicas: int
-    """Those that take connections."""
-    starting: int
-    leaving: int
-    ongoing: int
-    """Requests."""
-    total: int
-    """Requests that have ended; those of lost replicas up to their last look."""
-    cut: int
-    """Requests that replicas that left had to cut at their deadline."""
-    connections: int
-    websockets: int
-    replicas_lost: int
-    resized: tuple[Resized, ...]
-    """What the autoscaler has decided; the last thousand."""
 
 
 class Serving:
@@ -103,7 +78,7 @@ class Serving:
         self._failures = 0
         self._lost = self._cut = self._left = 0
         self._draining = self._stopped = False
-        self._stats: ServingStats
+        self._stats: HttpStats
 
     # -- called from any thread -------------------------------------------------------------------
 
@@ -119,7 +94,7 @@ class Serving:
             CannotListen: The address is in use, or cannot be had.
             NotPicklable: The application cannot travel.
         """
-        self._pool = HttpPool(self.name, self._engine, self._make, self._options, self._tell)
+        self._pool = HttpPool(self.name, self._engine, self._make, self._options, self.tell)
         self._listener = self._engine.listen(self._asked)
         self._stats = self._snapshot()
         self._thread.start()
@@ -146,17 +121,17 @@ class Serving:
         Raises:
             RaflowError: Why it has failed.
         """
-        self._tell("drain", self._options.drain_timeout_s if timeout_s is None else timeout_s)
+        self.tell("drain", timeout_s)
         self.wait()
 
     def scale(self, size: int) -> None:
         """Have so many replicas, within the pool's bounds; the autoscaler goes on from there."""
-        self._tell("scale", size)
+        self.tell("scale", size)
 
     def stop(self) -> None:
         """End now: requests are cut, the application's shutdown is not run. Ending it again is harmless."""
         if self._thread.is_alive():
-            self._tell("stop")
+            self.tell("stop")
             self.ended.wait()
 
     def wait(self, timeout_s: float | None = None) -> None:
@@ -172,11 +147,12 @@ class Serving:
         if self.error is not None:
             raise self.error
 
-    def stats(self) -> ServingStats:
+    def stats(self) -> HttpStats:
         """Return what was known at the last event; replicas tell of their requests twice in a second."""
         return self._stats
 
-    def _tell(self, *event: Any) -> None:
+    def tell(self, *event: Any) -> None:
+        """Put an event into the inbox: `("drain", timeout_s)`, `("stop",)`, `("scale", size)`."""
         self._inbox.put(event)
 
     # -- the loop ---------------------------------------------------------------------------------
@@ -272,12 +248,12 @@ class Serving:
             else:
                 log.warning("%s", error)  # the others answer on
 
-    def _on_drain(self, timeout_s: float) -> None:
+    def _on_drain(self, timeout_s: float | None) -> None:
         if not self._draining:
             log.info("%s drains: it takes no more connections", self.name)
             self._draining, self._size = True, 0
             self._listener.close()
-            self._pool.shrink(0, timeout_s)
+            self._pool.shrink(0, self._options.drain_timeout_s if timeout_s is None else timeout_s)
 
     def _on_scale(self, size: int) -> None:
         scaling = self._options.scaling
@@ -357,10 +333,9 @@ class Serving:
             self._size = size
             self._pool.shrink(size, self._options.drain_timeout_s)
 
-    def _snapshot(self) -> ServingStats:
+    def _snapshot(self) -> HttpStats:
         members = list(self._pool.members.values())
-        return ServingStats(
-            name=self.name,
+        return HttpStats(
             address=str(self.address),
             status=self.status,
             replicas=len(self._pool.serving),
