@@ -1,4 +1,4 @@
-"""An address on each node of a Ray cluster that has replicas for it: one small actor per node holds the socket."""
+"""An address on each host of a Ray cluster that has replicas for it: one small actor per host holds the socket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CLOSE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the listening socket of a node is handed over: a unix socket without a file, which leaves nothing."""
+    """Where the listening socket of a host is handed over: a unix socket without a file, which leaves nothing."""
 
     name: str
 
@@ -43,7 +43,7 @@ class Meeting:
 
 
 class RayListener:
-    """Holds the address on the nodes where it is needed.
+    """Holds the address on the hosts where it is needed. Two nodes with one IP address are one host.
 
     Args:
         address: Asked for.
@@ -55,46 +55,46 @@ class RayListener:
     def __init__(self, address: Address) -> None:
         self.address = address
         self._holders: dict[str, Any] = {}
-        self._nodes: dict[Any, str | None] = {}
-        """By actor of a replica: its node; None while that is not known."""
+        """By host."""
+        self._hosts: dict[Any, str | None] = {}
+        """By actor of a replica: its host; None while that is not known."""
         self._closed = False
         self._lock = threading.Lock()
         node = _first_node()
         try:
-            self.address, _ = ray.get(self._opened(node), timeout=_OPEN_TIMEOUT_S)
+            self.address, _ = ray.get(self._opened(_nodes()[node], node), timeout=_OPEN_TIMEOUT_S)
         except ray.exceptions.RayError as error:
             self.close()
             raise foreign(error, f"the holder of {address}") from error
 
     def place(self) -> Any:
-        """Return where the next replica is to go: to a node that has the address and no replica, else anywhere."""
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        """Return where the next replica is to go: to a host that has the address and no replica, else anywhere."""
         with self._lock:
-            taken = set(self._nodes.values())
-            empty = next((node for node in self._holders if node in alive and node not in taken), None)
+            bare = set(self._holders) - set(self._hosts.values())
+        empty = next((node for node, host in _nodes().items() if host in bare), None)
         return NodeAffinitySchedulingStrategy(empty, soft=True) if empty else "SPREAD"
 
     def joined(self, actor: Any, place: Any) -> None:
         """Take note of a replica that is on its way."""
         with self._lock:
-            self._nodes[actor] = getattr(place, "node_id", None)
+            self._hosts[actor] = _nodes().get(getattr(place, "node_id", ""))
 
     def left(self, actor: Any, *, for_good: bool = False) -> None:
         """Take note that a replica has ended.
 
         Args:
             actor: The replica's.
-            for_good: Whether none takes its place. If it was the last one on its node, and there are other nodes,
-                then that node refuses connections from now on, so that a load balancer goes elsewhere.
+            for_good: Whether none takes its place. If it was the last one on its host, and there are other hosts,
+                then that host refuses connections from now on, so that a load balancer goes elsewhere.
         """
         with self._lock:
-            node = self._nodes.pop(actor, None)
-            bare = for_good and node in self._holders and node not in self._nodes.values() and len(self._holders) > 1
-            holders = [self._holders.pop(node)] if bare and node else []
+            host = self._hosts.pop(actor, None)
+            bare = for_good and host in self._holders and host not in self._hosts.values() and len(self._holders) > 1
+            holders = [self._holders.pop(host)] if bare and host else []
         _end(holders)
 
     def handover(self, replica: Any) -> Future[Any]:
-        """Return the way to the socket on the node of a replica; a node's first one has the address opened there."""
+        """Return the way to the socket on the host of a replica; a host's first one has the address opened there."""
         answer: Future[Any] = Future()
         # Not in the threads in which Ray tells of results: ending an actor there waits for ever.
         threading.Thread(target=self._hand, args=(replica, answer), name="raflow handover", daemon=True).start()
@@ -117,29 +117,30 @@ class RayListener:
             if self._closed:
                 msg = f"{self.address} is closed"
                 raise CannotListen(msg)
-            if actor in self._nodes:
-                self._nodes[actor] = node
-            opened = self._opened(node)
+            host = _nodes().get(node, node)
+            if actor in self._hosts:
+                self._hosts[actor] = host
+            opened = self._opened(host, node)
         try:
             _, meeting = ray.get(opened, timeout=_OPEN_TIMEOUT_S)
         except ray.exceptions.RayError as error:
-            with self._lock:  # the node's next replica finds another holder
-                holders = [self._holders.pop(node)] if node in self._holders else []
+            with self._lock:  # the host's next replica finds another holder
+                holders = [self._holders.pop(host)] if host in self._holders else []
             _end(holders)
             raise foreign(error, f"the holder of {self.address}") from error
         assert isinstance(meeting, Meeting)
         return meeting
 
-    def _opened(self, node: str) -> Any:
-        """Return a reference of the address, and of where the node's socket is handed over."""
-        if node not in self._holders:
+    def _opened(self, host: str, node: str) -> Any:
+        """Return a reference of the address, and of where the host's socket is handed over."""
+        if host not in self._holders:
             there = NodeAffinitySchedulingStrategy(node, soft=False)
-            self._holders[node] = _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(self.address))
-        return self._holders[node].open.remote(self.address)
+            self._holders[host] = _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(self.address))
+        return self._holders[host].open.remote(self.address)
 
 
 class _SocketHolder:
-    """Holds a listening socket, accepts nothing itself, and gives copies to replicas of its node."""
+    """Holds a listening socket, accepts nothing itself, and gives copies to replicas of its host."""
 
     def __init__(self, name: str) -> None:
         self._name = f"raflow holds {name}"
@@ -197,6 +198,11 @@ def _check_user(peer: socket.socket) -> None:
     if user != os.getuid():
         msg = f"the listening socket is handed over by a process of user {user}"
         raise PermissionError(msg)
+
+
+def _nodes() -> dict[str, str]:
+    """Return the IP address of each node that is alive."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
 def _first_node() -> str:
