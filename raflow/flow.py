@@ -251,19 +251,18 @@ class Flow:
             resume: A run id or "last": do only the unfinished work of that run.
             limit: Dry run: process only the first so many records of each source, write nothing, and
                 keep the results for `Run.preview()`.
-            host: Address of HTTP processors.
-            port: Port of HTTP processors.
+            host: Where collectors and services answer: a name or address of this machine, default 127.0.0.1;
+                0.0.0.0 for all of its interfaces; `unix:/path` for a unix socket.
+            port: Default 8000; 0 for a free one, which `Run.url` tells.
 
         Raises:
             RunFailed: The run failed; `__cause__` is the user's error. Only with `block`.
             RaflowError: It could not start: wrong description, missing input, no cluster.
         """
-        if host is not None or port is not None:
-            msg = f"host and port are for HTTP processors; flow {self.flow_id!r} has none"
-            raise InvalidOption(msg)
         from raflow.launch import Request, launch
 
-        return launch(self, Request(engine=engine, address=address, resume=resume, limit=limit), block=block)
+        asked = Request(engine=engine, address=address, resume=resume, limit=limit, host=host, port=port)
+        return launch(self, asked, block=block)
 
     def start(self, **options: Any) -> Run:
         """Run the Flow in the background: `run(block=False)` with the same options."""

@@ -7,9 +7,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -19,9 +20,12 @@ from raflow import engines
 from raflow.connectors.memory import MemorySink
 from raflow.errors import EngineError, InvalidOption
 from raflow.flow import Flow
+from raflow.http import check_installed
+from raflow.http.declared import HttpApp
 from raflow.observe.progress import progress_for
 from raflow.observe.summary import show, summary
-from raflow.plan import Op, Plan, dry
+from raflow.options import FlowOptions
+from raflow.plan import Plan, dry
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Engine
 from raflow.runtime.intake import intake
@@ -48,6 +52,8 @@ class Request:
     by_value: ModuleType | None = None
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     quiet: bool = False
+    host: str | None = None
+    port: int | None = None
 
 
 def launch(flow: Flow, request: Request, *, block: bool = True) -> Run:
@@ -70,24 +76,58 @@ def start(flow: Flow, request: Request) -> Run:
         RaflowError: It cannot start; nothing has moved then.
     """
     began = time.monotonic()
-    plan, preview = _plan(flow, request)
-    log_to_terminal(plan.options.log_level)
+    http = _http_side(flow, request)
+    served = set(http.all_options()) if http else set()
+    overrides = {name: options for name, options in request.overrides.items() if name not in served}
+    plan = preview = None
+    if http is None or flow.nodes:
+        plan, preview = _plan(flow, replace(request, overrides=overrides))
+    log_to_terminal(flow.options.log_level)
     name, reason = engines.choose(request.engine)
     log.debug("engine %s: %s", name, reason)
-    _check_local_only(plan, name)
+    _check_local_only(_ends(plan, http), name)
     engine = engines.make(name, address=request.address, working_dir=request.working_dir, by_value=request.by_value)
+    if http is None:
+        assert plan is not None
+        driver = _driver(plan, engine, request, began)
+        driver.start()
+        return Run(driver, preview.records if preview else None)
+    from raflow.serve import HttpSide, address_of
+
+    side = HttpSide(http, engine, address_of(request.host, request.port))
+    make = None if plan is None else partial(_driver, plan, side.beside(), request, began)
+    return Run(side.start(make, began))
+
+
+def _driver(plan: Plan, engine: Engine, request: Request, began: float) -> Driver:
+    """Return the driver of the data side, not started; the engine is."""
     ledger = _ledger(plan, request)
     context = SinkContext(ledger.run_id, ledger.is_dead)
     try:
         work = intake(plan, ledger, context, resumed=request.resume is not None, limit=request.limit)
         engine.start()
-        _check_one_node(plan, engine)
+        _check_one_node(_ends(plan, None), engine, plan.options)
     except BaseException:
         ledger.fail()
         raise
-    driver = Driver(work, engine, ledger, context, began)
-    driver.start()
-    return Run(driver, preview.records if preview else None)
+    return Driver(work, engine, ledger, context, began)
+
+
+def _http_side(flow: Flow, request: Request) -> HttpApp | None:
+    """Return what the Flow serves, None if nothing."""
+    if not flow.collectors and not flow.services:
+        if request.host is not None or request.port is not None:
+            msg = f"host and port are for HTTP processors; flow {flow.flow_id!r} has none"
+            raise InvalidOption(msg)
+        return None
+    if request.limit is not None:
+        msg = f"limit is for sources; flow {flow.flow_id!r} has collectors or services, try these with flow.asgi()"
+        raise InvalidOption(msg)
+    if request.resume is not None and not flow.nodes:
+        msg = f"flow {flow.flow_id!r} only answers HTTP; there is nothing to resume"
+        raise InvalidOption(msg)
+    check_installed()
+    return HttpApp.of(flow, request.overrides)
 
 
 def watch(run: Run, console: Console, target: str = "TARGET") -> None:
@@ -118,30 +158,38 @@ def _ledger(plan: Plan, request: Request) -> Ledger:
     return Ledger.create(plan.options.ledger_url, plan.flow_id)
 
 
-def _check_local_only(plan: Plan, engine: str) -> None:
-    for op in plan.ops():
-        for end in _ends(op):
-            if end.local_only and engine != "local":
-                msg = f"{end!r} of {op.name!r} lives in the memory of one process: run it with engine='local'"
-                raise InvalidOption(msg)
+Ends = Sequence[tuple[str, "Source | Sink"]]
+"""Sources and sinks, with the names of their processors."""
 
 
-def _check_one_node(plan: Plan, engine: Engine) -> None:
+def _check_local_only(ends: Ends, engine: str) -> None:
+    for name, end in ends:
+        if end.local_only and engine != "local":
+            msg = f"{end!r} of {name!r} lives in the memory of one process: run it with engine='local'"
+            raise InvalidOption(msg)
+
+
+def _check_one_node(ends: Ends, engine: Engine, options: FlowOptions) -> None:
     nodes = engine.capacity().nodes
-    if nodes == 1 or plan.options.shared_path:
+    if nodes == 1 or options.shared_path:
         return
-    for op in plan.ops():
-        for end in _ends(op):
-            if end.one_node:
-                msg = (
-                    f"{end!r} of {op.name!r} is a local path, but the cluster has {nodes} nodes: use a path "
-                    "that all of them share and say so with FlowOptions(shared_path=True), or an object store"
-                )
-                raise EngineError(msg)
+    for name, end in ends:
+        if end.one_node:
+            msg = (
+                f"{end!r} of {name!r} is a local path, but the cluster has {nodes} nodes: use a path "
+                "that all of them share and say so with FlowOptions(shared_path=True), or an object store"
+            )
+            raise EngineError(msg)
 
 
-def _ends(op: Op) -> list[Source | Sink]:
-    return [*([op.work] if isinstance(op.work, Source) else []), *op.all_sinks]
+def _ends(plan: Plan | None, http: HttpApp | None) -> Ends:
+    found: list[tuple[str, Source | Sink]] = []
+    for op in plan.ops() if plan else ():
+        found += [(op.name, end) for end in ([op.work] if isinstance(op.work, Source) else [])]
+        found += [(op.name, sink) for sink in op.all_sinks]
+    for collector in http.collectors if http else ():
+        found += [(collector.name, sink) for sink in collector.sinks]
+    return found
 
 
 def log_to_terminal(level: str, logger: logging.Logger = log) -> None:

@@ -95,7 +95,8 @@ class Resized:
 class HttpStats:
     """What the HTTP side of a run is doing."""
 
-    address: str
+    url: str
+    """Where it answers."""
     status: Status
     replicas: int
     """Those that take connections."""

@@ -245,6 +245,12 @@ class FlowOptions(ProcessorOptions):
     """Name of the stack that `apply` and `destroy` work on."""
     require_confirmation: bool = True
     """Whether `apply` and `destroy` ask before they change anything."""
+    tls_certificate: str | None = None
+    """Path of a certificate chain, PEM, on each node: collectors and services then speak HTTPS."""
+    tls_key: str | None = None
+    """Path of its private key, PEM."""
+    tls_key_password: SecretStr | None = Field(default=None, repr=False)
+    """Of that key."""
     shared_path: bool = False
     """Whether local paths are the same folder on every node (NFS and the like)."""
     drain_timeout_s: float = Field(default=60.0, gt=0)
@@ -258,6 +264,9 @@ class FlowOptions(ProcessorOptions):
             msg = f"log_level is {level!r}; it can be DEBUG, INFO, WARNING, ERROR or CRITICAL"
             raise InvalidOption(msg)
         super().__init__(**values)
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            msg = "tls_certificate and tls_key go together; give both or neither"
+            raise InvalidOption(msg)
 
     def credentials(self) -> Credentials:
         """Return the keys for cloud storage alone."""

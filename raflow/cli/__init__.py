@@ -52,6 +52,8 @@ def main() -> None:
     help="Dry run: process only the first N records, write nothing, print the results.",
 )
 @click.option("--resume", metavar="RUN_ID|last", help="Do only the unfinished work of an earlier run.")
+@click.option("--host", metavar="HOST", help="Where collectors and services answer; default: 127.0.0.1.")
+@click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), help="Default: 8000; 0: a free one.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def run(
     target: str,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from raflow import convert
 from raflow.code import Code
 from raflow.decorated import Decorated, own_name
 from raflow.errors import InvalidOption, InvalidProcessor
+from raflow.http.annotations import resolve
 from raflow.http.routes import WEBSOCKET, checked_method, checked_route
 from raflow.options import CollectorOptions
 from raflow.processors import sinks_of
@@ -39,6 +40,12 @@ class Collector(Decorated):
         self.route = route
         self.method = method
         self.sinks = sinks
+
+    def copied(self, overrides: Mapping[str, Any]) -> Collector:
+        """Return another one, whose code travels as it is, with some other options."""
+        resolve(self.code)
+        options = {**self.options, **CollectorOptions(**overrides).explicit()}
+        return Collector(self.code, self.route, self.method, self.sinks, self.name, options)
 
     def _parts(self) -> tuple[Any, ...]:
         return self.code, self.route, self.method, self.sinks, self.name, self.options

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raflow.errors import DuplicateName
 from raflow.http.collector import Collector
 from raflow.http.routes import OWN, joined, shape
 from raflow.http.service import Service
 from raflow.options import CollectorOptions, FlowOptions, HttpOptions
+from raflow.sinks import Sink
 
 if TYPE_CHECKING:
     from raflow.flow import Flow
@@ -30,14 +31,24 @@ class HttpApp:
     """In the order in which they were added."""
 
     @classmethod
-    def of(cls, flow: Flow) -> HttpApp:
+    def of(cls, flow: Flow, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> HttpApp:
         """Return the HTTP side of a Flow.
+
+        Args:
+            flow: That has services or collectors.
+            overrides: Options by service id or collector that beat all others (`--set`).
 
         Raises:
             DuplicateName: Two processors answer one route and method; names both.
             InvalidOption: An option of the Flow cannot be one of a service or collector.
         """
-        app = cls(flow.flow_id, flow.options, flow.services, flow.collectors)
+        given = overrides or {}
+        app = cls(
+            flow.flow_id,
+            flow.options,
+            tuple(one.copied(given.get(str(one.service_id), {})) for one in flow.services),
+            tuple(one.copied(given.get(one.name, {})) for one in flow.collectors),
+        )
         app._check_routes()
         app.all_options()
         return app
@@ -54,6 +65,13 @@ class HttpApp:
         """Return the options of all services and collectors, by name."""
         services = {str(service.service_id): self.service_options(service) for service in self.services}
         return {**services, **{one.name: self.collector_options(one) for one in self.collectors}}
+
+    def sinks(self) -> Iterator[Sink]:
+        """Yield the sinks of all collectors, with the Flow's credentials."""
+        credentials = self.options.credentials()
+        for collector in self.collectors:
+            for sink in collector.sinks:
+                yield sink.with_credentials(credentials)
 
     def _check_routes(self) -> None:
         taken = {("GET", path): "raflow itself" for path in OWN}

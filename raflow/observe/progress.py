@@ -23,6 +23,7 @@ from rich.text import Text
 from typing_extensions import Self
 
 from raflow.metrics import RunStats, StageStats, Status
+from raflow.observe.summary import answered
 from raflow.units import count, duration, plural, rate, shortened
 
 WINDOW_S = 5.0
@@ -79,7 +80,8 @@ def _left_s(before: StageStats, after: StageStats, elapsed_s: float) -> float | 
 def plain_lines(stats: RunStats, rates: Rates) -> list[str]:
     """Return one line per stage that works at the moment."""
     working = (Status.RUNNING, Status.RETRYING)
-    return [_line(stage, rates.rows_per_s(n)) for n, stage in enumerate(stats.stages) if stage.status in working]
+    lines = [_line(stage, rates.rows_per_s(n)) for n, stage in enumerate(stats.stages) if stage.status in working]
+    return [*lines, *([answered(stats.http)] if stats.http else [])]
 
 
 def _line(stage: StageStats, per_s: float | None) -> str:
@@ -165,7 +167,8 @@ def footer(stats: RunStats, rates: Rates) -> str:
         return f"{stats.flow_id} is starting"
     left = rates.left_s()
     eta = f", about {duration(round(left))} left" if left else ""
-    return f"{stats.flow_id} {stats.status.value} for {duration(stats.elapsed_s)}{eta}{_resized(stats)}"
+    http = f"\n{answered(stats.http)}" if stats.http else ""
+    return f"{stats.flow_id} {stats.status.value} for {duration(stats.elapsed_s)}{eta}{http}{_resized(stats)}"
 
 
 def _resized(stats: RunStats) -> str:

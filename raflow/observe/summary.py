@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from raflow.errors import ImportModuleError, RaflowError, RunFailed, TargetError
-from raflow.metrics import RunStats, StageStats, Status
+from raflow.metrics import HttpStats, RunStats, StageStats, Status
 from raflow.runtime.failure import explain
-from raflow.units import count, duration, rate, size
+from raflow.units import count, duration, plural, rate, size
 
 _STYLES = {Status.SUCCEEDED: "bold green", Status.FAILED: "bold red", Status.TIMED_OUT: "bold red"}
 _UNBOUNDED = 1_000_000
@@ -32,7 +32,8 @@ def summary(stats: RunStats, target: str = "TARGET") -> RenderableType:
         stats: The run's last stats.
         target: What the command line was given; goes into the line that says how to resume.
     """
-    return Group(_Stages(stats), Text(), _facts(stats, target))
+    table: list[RenderableType] = [_Stages(stats), Text()] if stats.stages else []
+    return Group(*table, _facts(stats, target))
 
 
 def failure(error: RaflowError) -> RenderableType:
@@ -124,6 +125,16 @@ def _measures(stage: StageStats, stats: RunStats) -> dict[str, str]:
     }
 
 
+def answered(http: HttpStats) -> str:
+    """Return where HTTP is answered, and what has been."""
+    words = [plural(http.total, "request"), *([f"{http.ongoing:,} ongoing"] if http.ongoing else [])]
+    words += [plural(http.websockets, "websocket")] if http.websockets else []
+    words += [] if http.status.is_final else [plural(http.replicas, "replica")]
+    words += [f"{http.replicas_lost} lost and replaced"] if http.replicas_lost else []
+    words += [f"{http.cut} cut at the deadline"] if http.cut else []
+    return f"{http.url}: {', '.join(words)}"
+
+
 def _replicas(stage: StageStats) -> str:
     """Return how many there are and were lost; nothing once they have all been stopped."""
     alive = [str(stage.replicas)] if stage.replicas or not stage.status.is_final else []
@@ -159,7 +170,8 @@ def _facts(stats: RunStats, target: str) -> RenderableType:
         (stats.status.value, _STYLES.get(stats.status, "bold yellow")), f" in {duration(stats.elapsed_s)}"
     )
     head.append(f" on the {stats.engine} engine, after {duration(stats.start_up_s)} of start-up")
-    facts = [("run", stats.run_id), *(("output", line) for line in stats.outputs)]
+    facts = [("http", answered(stats.http))] if stats.http else []
+    facts += [("run", stats.run_id), *(("output", line) for line in stats.outputs)]
     facts += [("note", line) for line in stats.notes]
     if stats.status is not Status.SUCCEEDED and any(stage.backlog for stage in stats.stages):
         facts.append(("resume", f"raflow run {target} --resume {stats.run_id}"))

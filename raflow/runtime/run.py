@@ -10,6 +10,7 @@ from raflow.metrics import RunStats, Status
 
 if TYPE_CHECKING:
     from raflow.runtime.driver import Driver
+    from raflow.runtime.serving.served import Served
 
 
 class Run:
@@ -19,7 +20,7 @@ class Run:
         id: Sorts by time; `resume=` takes it.
     """
 
-    def __init__(self, driver: Driver, preview: Callable[[], list[dict[str, Any]]] | None = None) -> None:
+    def __init__(self, driver: Driver | Served, preview: Callable[[], list[dict[str, Any]]] | None = None) -> None:
         self._driver = driver
         self._preview = preview
         self.id = driver.context.run_id
@@ -65,6 +66,12 @@ class Run:
     def stop(self) -> None:
         """End now; what is not committed stays invisible, and `resume` does it again."""
         self._driver.tell("stop")
+
+    @property
+    def url(self) -> str | None:
+        """Where its collectors and services answer; None if it has none."""
+        http = self.stats().http
+        return http.url if http else None
 
     def preview(self) -> list[dict[str, Any]]:
         """Return the results of a dry run (`limit=`); empty for other runs."""

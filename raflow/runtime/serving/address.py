@@ -37,6 +37,10 @@ class Address:
     def __str__(self) -> str:
         return self.path or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
 
+    def url(self, *, secure: bool = False) -> str:
+        """Return it as clients write it."""
+        return f"unix:{self.path}" if self.path else f"http{'s' * secure}://{self}"
+
 
 LOOPBACK = Address()
 """This machine alone, on a free port."""

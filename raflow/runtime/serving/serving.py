@@ -336,7 +336,7 @@ class Serving:
     def _snapshot(self) -> HttpStats:
         members = list(self._pool.members.values())
         return HttpStats(
-            address=str(self.address),
+            url=self._listener.address.url(secure=self._options.tls is not None),
             status=self.status,
             replicas=len(self._pool.serving),
             starting=sum(not one.ready for one in members),
