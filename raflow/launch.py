@@ -85,7 +85,8 @@ def start(flow: Flow, request: Request) -> Run:
     log_to_terminal(flow.options.log_level)
     name, reason = engines.choose(request.engine)
     log.debug("engine %s: %s", name, reason)
-    _check_local_only(_ends(plan, http), name)
+    _check_local_only(_ends(plan, None), name)
+    _check_local_only(_ends(None, http), name, http=True)
     engine = engines.make(name, address=request.address, working_dir=request.working_dir, by_value=request.by_value)
     if http is None:
         assert plan is not None
@@ -162,9 +163,9 @@ Ends = Sequence[tuple[str, "Source | Sink"]]
 """Sources and sinks, with the names of their processors."""
 
 
-def _check_local_only(ends: Ends, engine: str) -> None:
+def _check_local_only(ends: Ends, engine: str, *, http: bool = False) -> None:
     for name, end in ends:
-        if end.local_only and engine != "local":
+        if engine != "local" and (end.local_only or (http and getattr(end, "in_driver", False))):
             msg = f"{end!r} of {name!r} lives in the memory of one process: run it with engine='local'"
             raise InvalidOption(msg)
 

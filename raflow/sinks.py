@@ -61,6 +61,8 @@ class Sink(ABC):
 
     local_only: bool = False
     """True if the data lands in one process only; the Ray engine refuses it."""
+    in_driver: bool = False
+    """True if what is committed stays in the driver's process; replicas of collectors, which commit, have no such."""
     one_node: bool = False
     """True if the data lands on one node only (a local path); needs `shared_path=True` on several."""
 

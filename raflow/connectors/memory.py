@@ -69,6 +69,8 @@ class MemorySource(Source):
 class MemorySink(Sink):
     """Keeps what was committed in the driver's process; a unit that is done again replaces its rows."""
 
+    in_driver = True
+
     def __init__(self) -> None:
         self._units: dict[str, bytes] = {}
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -96,6 +97,7 @@ class Serving:
         """
         self._pool = HttpPool(self.name, self._engine, self._make, self._options, self.tell)
         self._listener = self._engine.listen(self._asked)
+        atexit.register(self.stop)  # the engine's own end comes later
         self._stats = self._snapshot()
         self._thread.start()
 
@@ -171,6 +173,7 @@ class Serving:
         self._stats = self._snapshot()
         self.ended.set()
         self._ready.set()
+        atexit.unregister(self.stop)
 
     def _next_event(self) -> tuple[Any, ...]:
         try:
