@@ -70,6 +70,7 @@ class Writing:
 
     def open(self) -> None:
         """Open the sinks."""
+        pa.array([0])  # Arrow imports pandas to look at its first list, for most of a second
         unit = f"{self._name}.{secrets.token_hex(4)}"  # no other replica has it, nor this one when it starts again
         for sink in self._sinks:
             self._targets.append(target_of(sink, self._context, unit, self._options))

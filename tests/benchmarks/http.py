@@ -166,6 +166,7 @@ def timed(work: Callable[[], object], rounds: int) -> float:
 def scale_up(seconds: int, rounds: int) -> Iterator[Row]:
     del seconds, rounds
     flow = http_flow.made(min_replicas=1, max_replicas=2, num_cpus=0.5, target_ongoing_requests=8)
+    shutil.rmtree(http_flow.OUT, ignore_errors=True)
     running = flow.start(engine="ray", port=0)
     ready(f"{running.url}/readyz")
     process = subprocess.Popen(["wrk", "-t1", "-c32", "-d30s", f"{running.url}/slow"], stdout=subprocess.DEVNULL)
