@@ -10,6 +10,9 @@ from typing import Any
 
 from raflow.errors import FlowError
 
+CARRIED: set[str] = set()
+"""Names of the modules that replicas cannot import: what is in them travels as it is."""
+
 
 class Decorated:
     """A function or class with a name and options.
@@ -39,7 +42,7 @@ class Decorated:
 
     def __reduce__(self) -> Any:
         module, path = self.code.__module__, self.code.__qualname__
-        if module != "__main__" and _at(sys.modules.get(module), path) is self:
+        if module not in CARRIED | {"__main__"} and _at(sys.modules.get(module), path) is self:
             return _import, (module, path)
         return type(self), self._parts()
 

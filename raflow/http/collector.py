@@ -9,7 +9,6 @@ from raflow import convert
 from raflow.code import Code
 from raflow.decorated import Decorated, own_name
 from raflow.errors import InvalidOption, InvalidProcessor
-from raflow.http.annotations import resolve
 from raflow.http.routes import WEBSOCKET, checked_method, checked_route
 from raflow.options import CollectorOptions
 from raflow.processors import sinks_of
@@ -42,8 +41,9 @@ class Collector(Decorated):
         self.sinks = sinks
 
     def copied(self, overrides: Mapping[str, Any]) -> Collector:
-        """Return another one, whose code travels as it is, with some other options."""
-        resolve(self.code)
+        """Return one with some other options; this one if there are none."""
+        if not overrides:
+            return self
         options = {**self.options, **CollectorOptions(**overrides).explicit()}
         return Collector(self.code, self.route, self.method, self.sinks, self.name, options)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from raflow.errors import DuplicateName
+from raflow.http.annotations import resolve
 from raflow.http.collector import Collector
 from raflow.http.routes import OWN, joined, shape
 from raflow.http.service import Service
@@ -49,6 +50,8 @@ class HttpApp:
             tuple(one.copied(given.get(str(one.service_id), {})) for one in flow.services),
             tuple(one.copied(given.get(one.name, {})) for one in flow.collectors),
         )
+        for one in (*app.collectors, *(each for service in app.services for each in service.endpoints)):
+            resolve(one.code)
         app._check_routes()
         app.all_options()
         return app

@@ -8,7 +8,6 @@ from typing import Any
 from raflow.code import check_constructor
 from raflow.decorated import Decorated, own_name
 from raflow.errors import InvalidOption, InvalidProcessor
-from raflow.http.annotations import resolve
 from raflow.http.routes import checked_method, checked_route
 from raflow.options import HttpOptions
 
@@ -27,11 +26,6 @@ class Endpoint(Decorated):
         super().__init__(code, name, {})
         self.route = route
         self.method = method
-
-    def copied(self) -> Endpoint:
-        """Return another one, whose code travels as it is."""
-        resolve(self.code)
-        return Endpoint(*self._parts())
 
     def _parts(self) -> tuple[Any, ...]:
         return self.code, self.route, self.method, self.name
@@ -111,10 +105,10 @@ class Service:
         return f"<service {self.service_id or self.base_route}: {len(self.endpoints)} endpoint(s)>"
 
     def copied(self, overrides: Mapping[str, Any]) -> Service:
-        """Return another one, whose endpoints travel as they are, with some other options."""
+        """Return another one, with the same endpoints and some other options."""
         options = {**self.options, **HttpOptions(**overrides).explicit()}
         made = Service(self.base_route, service_id=self.service_id, **options)
-        made.endpoints = [one.copied() for one in self.endpoints]
+        made.endpoints = list(self.endpoints)
         made.middleware = list(self.middleware)
         return made
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import cloudpickle
 
+from raflow.decorated import CARRIED
 from raflow.errors import NotSerializable, TaskError
 from raflow.runtime.steps.unpickle import loads
 
@@ -109,9 +110,11 @@ def by_value(module: ModuleType | None, pickler: Any = cloudpickle) -> Iterator[
         yield
         return
     pickler.register_pickle_by_value(module)
+    CARRIED.add(module.__name__)
     try:
         yield
     finally:
+        CARRIED.discard(module.__name__)
         pickler.unregister_pickle_by_value(module)
 
 
