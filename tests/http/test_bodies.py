@@ -99,6 +99,13 @@ def test_lines_that_arrows_parser_is_not_made_for_are_read_or_refused(kind: Any,
     assert brought.rows == ([0, 1] if b"[null" in line else [1])
 
 
+@pytest.mark.parametrize("kind", [pa.Table, pa.RecordBatch, list[dict[str, Any]]])
+def test_lines_that_are_nested_very_deep_are_refused(kind: Any) -> None:
+    brought = read(Reader(shape_of(kind)), b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b'\n{"n": 1}', LINES)
+    assert brought
+    assert (brought.rows, list(brought.problems)) == ([1], [0])
+
+
 def test_blank_lines_are_no_records() -> None:
     brought = read(READERS[0], b'\r\n{"n": 1}\r\n\n{"n": 2}', LINES)
     assert brought

@@ -9,7 +9,6 @@ from io import BufferedReader
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.json
 
 from raflow.connectors.files.appending import LinesAppender
 from raflow.connectors.files.documents import Document
@@ -18,6 +17,7 @@ from raflow.connectors.files.formats import JsonLinesFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.misfits import Parser
 from raflow.connectors.files.text import TextFiles, encoding_name
+from raflow.convert.json_lines import read_lines
 from raflow.sinks import SinkContext
 
 _NO_COLUMN = pa.schema([("\0", pa.int64())])
@@ -92,12 +92,12 @@ class _JsonParser:
 
     def parse(self, text: bytes, columns: pa.Schema) -> pa.Table:
         readable = pa.schema([field.with_type(_readable(field.type)) for field in columns])
-        table = _read(text, readable if columns.names else _NO_COLUMN)
+        table = read_lines(text, readable if columns.names else _NO_COLUMN)
         arrays = [_converted(table.column(field.name), field.type) for field in columns]
         return pa.Table.from_arrays(arrays, schema=columns) if columns.names else table
 
     def infer(self, text: bytes) -> pa.Schema:
-        return _read(text, None).schema
+        return read_lines(text).schema
 
     def suspects(self, texts: Sequence[bytes], columns: pa.Schema) -> dict[int, list[pa.Field]]:
         found: dict[int, list[pa.Field]] = {}
@@ -131,16 +131,6 @@ def _may_be(value: Any, kind: pa.DataType) -> bool:
     if pa.types.is_boolean(kind) or pa.types.is_string(kind):
         return type(value) is (bool if pa.types.is_boolean(kind) else str)
     return True
-
-
-def _read(text: bytes, schema: pa.Schema | None) -> pa.Table:
-    if not text.isascii():
-        text.decode()  # Arrow does not check that strings are UTF-8.
-    parsing = pyarrow.json.ParseOptions(
-        explicit_schema=schema, unexpected_field_behavior="infer" if schema is None else "ignore"
-    )
-    reading = pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1)
-    return pyarrow.json.read_json(pa.BufferReader(text), read_options=reading, parse_options=parsing)
 
 
 def _readable(kind: pa.DataType) -> pa.DataType:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from raflow.connectors.files.inference import agree, is_untyped
 from raflow.errors import RaflowError, RecordError, SourceError
-from raflow.schema import SchemaWidened, is_fixed
+from raflow.schema import SchemaWidened, holds, is_fixed
 from raflow.sources import Reject, Rejected
 
 UNFIT = (pa.ArrowInvalid, UnicodeDecodeError)
@@ -128,7 +128,7 @@ def _widen_untyped(texts: Sequence[bytes], parser: Parser, columns: pa.Schema) -
         return
     samples = [_only(schema, untyped.names) for schema in sift(texts, parser.infer)[0]]
     seen = agree([("earlier records", schema) for schema in [untyped, *samples]], all_is_text=parser.all_is_text)
-    if seen != untyped:
+    if not holds(untyped, seen):
         raise SchemaWidened(_replaced(columns, seen))
 
 
@@ -178,6 +178,6 @@ def _why(misfit: Misfit, parser: Parser) -> RaflowError:
         parser.parse(misfit.record, _ANY)
     except UNFIT as exc:
         reason = re.sub(r"[.]? in row \d+$|Row #\d+: ", "", str(exc).splitlines()[0])[:_TEXT_LENGTH]
-        told = misfit.text[:_TOLD_LENGTH] in reason  # as Arrow's CSV reader does
+        told = f": {misfit.text[:_TOLD_LENGTH]}" in reason  # as Arrow's CSV reader does
         return SourceError(f"{misfit.position}: {reason}" + ("" if told else f": {misfit.text}"))
     return SourceError(f"{misfit.position}: the record cannot be read")

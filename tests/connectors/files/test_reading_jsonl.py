@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from raflow.connectors.files import JsonLinesFiles
 from raflow.errors import RecordError, SchemaError, SourceError
@@ -19,6 +21,50 @@ from raflow.sources import Rejected
 
 Read = Callable[..., tuple[pa.Table, list[Rejected]]]
 Rows = Callable[..., list[dict[str, Any]]]
+
+# No digits: text that looks like a date is one.
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Nd"]), max_size=5)
+PLAIN = st.sampled_from([TEXT, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, width=32)])
+SHAPES = st.recursive(
+    PLAIN.map(lambda values: st.none() | values),
+    lambda inner: (
+        inner.map(lambda values: st.none() | st.lists(values, max_size=4))
+        | st.dictionaries(TEXT, inner, max_size=3).map(lambda fields: st.none() | _objects(fields))
+    ),
+    max_leaves=6,
+)
+"""Strategies, each for the values of one field."""
+
+NO_RECORDS = [
+    b"null",
+    b" null ",
+    b"nullx",
+    b"7",
+    b'"x"',
+    b"[]",
+    b'[{"a": 1}]',
+    b"{}null",
+    b"{} {}",
+    b'{"a":',
+    b"}",
+    b"x",
+]
+BLANK = [b"", b"  ", b"\t"]
+
+
+def _objects(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+def as_typed(value: Any, kind: pa.DataType) -> Any:
+    """The value as a column of the type has it: absent fields are null, whole numbers may be floats."""
+    if value is None:
+        return None
+    if pa.types.is_struct(kind):
+        return {field.name: as_typed(value.get(field.name), field.type) for field in kind}
+    if pa.types.is_list(kind):
+        return [as_typed(one, kind.value_type) for one in value]
+    return float(value) if pa.types.is_floating(kind) else value
 
 
 @pytest.mark.parametrize("ranges", [0, 1, 4, 9])
@@ -118,3 +164,99 @@ def test_a_value_that_is_no_number_fails_in_a_fixed_column(tmp_path: Path, read:
 
     _, rejected = read(JsonLinesFiles(tmp_path), pa.schema([fix(pa.field("a", pa.int64()))]))
     assert "column 'a' is 1.5, not int64" in str(rejected[0].error)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True)
+@given(st.data(), st.sampled_from([b"\n", b"\r\n", b" \n"]), st.sampled_from([0, 1, 3]))
+def test_records_are_what_json_says_and_other_lines_are_rejected(
+    tmp_path: Path, read: Read, data: st.DataObject, end: bytes, ranges: int
+) -> None:
+    objects = _objects(data.draw(st.dictionaries(TEXT, SHAPES, max_size=3)))
+    dumped = objects.map(lambda record: json.dumps(record, ensure_ascii=len(record) % 2 == 0).encode())
+    lines = data.draw(st.lists(dumped | dumped | st.sampled_from(NO_RECORDS + BLANK), max_size=8))
+    (tmp_path / "1.jsonl").write_bytes(b"".join(line + end for line in lines))
+
+    table, rejected = read(JsonLinesFiles(tmp_path), ranges=ranges)
+
+    record = pa.struct(list(table.schema))
+    wanted = [line for line in lines if line not in NO_RECORDS + BLANK]
+    assert [as_typed(json.loads(line), record) for line in wanted] == table.to_pylist()
+    assert [bad.position.rsplit(" ", 1)[1] for bad in rejected] == [
+        str(number) for number, line in enumerate(lines, 1) if line in NO_RECORDS
+    ]
+    table.validate(full=True)
+
+
+@pytest.mark.parametrize("columns", [None, {"a": "int64"}, {}])
+@pytest.mark.parametrize("line", NO_RECORDS)
+def test_a_line_that_is_no_record_is_named_wherever_it_stands(
+    tmp_path: Path, read: Read, line: bytes, columns: dict[str, str] | None
+) -> None:
+    file = tmp_path / "1.jsonl"
+    declared = None if columns is None else {name: pa.type_for_alias(kind) for name, kind in columns.items()}
+    for lines in ([line], [line, b'{"a": 1}'], [b"", line, b'{"a": 1}'], [b'{"a": 1}', line, b'{"a": 2}', line]):
+        file.write_bytes(b"\n".join(lines))
+        source = JsonLinesFiles(file, schema=declared)
+        _, rejected = read(source, None if declared is None else pa.schema(declared))
+
+        bad = [number for number, one in enumerate(lines, 1) if one == line]
+        assert [one.position for one in rejected] == [f"{file} line {number}" for number in bad]
+        assert all(isinstance(one.error, SourceError) for one in rejected)
+        assert all(str(one.error).endswith(f": {line.decode()}") for one in rejected)
+
+
+def test_a_range_may_begin_at_null(tmp_path: Path, read: Read) -> None:
+    lines = [b'{"a": 1}', b"null", b'{"a": 2}', b"null"]
+    (tmp_path / "1.jsonl").write_bytes(b"\n".join(lines))
+
+    for ranges in range(1, 28):
+        table, rejected = read(JsonLinesFiles(tmp_path), ranges=ranges)
+        assert table.to_pylist() == [{"a": 1}, {"a": 2}]
+        assert [bad.position.rsplit(" ", 1)[1] for bad in rejected] == ["2", "4"]
+
+
+def test_the_text_of_a_long_line_is_cut(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.jsonl").write_bytes(b'null "' + b"x" * 999 + b'"\n{"a": 1}')
+
+    ((bad,),) = read(JsonLinesFiles(tmp_path))[1:]
+    assert str(bad.error).endswith('line 1: a line has to be one JSON object: null "' + "x" * 194)
+
+
+@pytest.mark.parametrize("value", ["[null, null]", "[[null, null], null, []]", '[null, {"b": [null, null]}]', "null"])
+def test_lists_of_nothing_but_nulls_are_whole(tmp_path: Path, rows: Rows, value: str) -> None:
+    (tmp_path / "1.jsonl").write_text('{"a": null}\n{}\n' + f'{{"a": {value}}}\n' * 3)
+
+    assert rows(JsonLinesFiles(tmp_path)) == [{"a": None}] * 2 + [{"a": json.loads(value)}] * 3
+
+
+def test_objects_over_several_lines_are_no_records(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.jsonl").write_bytes(b'{"a":\n{"a": 1}}\n{"a": {}}{}\n{"a": {"a": 2}}')
+
+    table, rejected = read(JsonLinesFiles(tmp_path), pa.schema({"a": pa.struct({"a": pa.int64()})}))
+    assert table.to_pylist() == [{"a": {"a": 2}}]
+    assert [bad.position.rsplit(" ", 1)[1] for bad in rejected] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_values_that_are_nested_very_deep_have_no_type(tmp_path: Path, read: Read, opening: str, closing: str) -> None:
+    deep = opening * 100_000 + "null" + closing * 100_000
+    (tmp_path / "1.jsonl").write_text(f'{{"id": 1}}\n{{"id": 2, "a": {deep}}}\n')
+
+    table, rejected = read(JsonLinesFiles(tmp_path))
+    assert (table.to_pylist(), rejected) == ([{"id": 1}, {"id": 2}], [])
+
+
+def test_brackets_in_strings_are_not_nested(tmp_path: Path, rows: Rows) -> None:
+    record = {"a": '["\\' * 99, "b": [[{}]] * 99}
+    (tmp_path / "1.jsonl").write_text(json.dumps(record))
+
+    assert rows(JsonLinesFiles(tmp_path)) == [record]
+
+
+def test_another_order_of_untyped_fields_widens_nothing(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.jsonl").write_bytes(b'{"a": {"x": null, "y": null}}\n{"a": {"y": null, "x": null}}\nnull\n')
+
+    for names in ("xy", "yx"):
+        columns = pa.schema({"a": pa.struct({name: pa.null() for name in names})})
+        table, rejected = read(JsonLinesFiles(tmp_path), columns)
+        assert (table.to_pylist(), len(rejected)) == ([{"a": {"x": None, "y": None}}] * 2, 1)

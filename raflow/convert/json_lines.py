@@ -1,0 +1,112 @@
+"""JSON Lines as Arrow tables, by Arrow's own parser, kept from what it is not made for.
+
+The parser sees values, not lines: it takes `null` for a record, several values in a line and one over
+several lines. It ends the process where the first value is null (apache/arrow#47409) or where it infers
+the types of values that are nested very deep, and where it infers the type of a list, or a list has
+nothing but nulls, it forgets nulls (apache/arrow#51305).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+
+import pyarrow as pa
+import pyarrow.json
+
+_BLANK = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+_BETWEEN = re.compile(rb"}[ \t\r]*\n[ \t\r\n]*{")
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')
+_BRACKET = re.compile(rb"[\[\]{}]")
+_DEPTH = 64
+"""Arrow's IPC takes no types that are nested deeper."""
+
+
+def read_lines(text: bytes, types: pa.Schema | None = None) -> pa.Table:
+    """Return the records of some lines, each of which is one JSON object; blank lines are none.
+
+    Args:
+        text: Whole lines, in UTF-8.
+        types: Of the wanted fields. None: all are inferred, and columns that hold lists are of the right
+            types, but may be no valid arrays; read again with these types for their values.
+
+    Raises:
+        pyarrow.ArrowInvalid: A line is no JSON object, or its values do not fit.
+        UnicodeDecodeError: The text is no UTF-8.
+    """
+    records = text.strip(_BLANK).removeprefix(_BOM)
+    if records and not records.startswith(b"{"):
+        raise _no_object()
+    count = _count(records)
+    if types is None:
+        if count is None:
+            raise _no_object()
+        _check_depth(records)
+    table = _parsed(text, types)
+    if table.num_rows != count:
+        raise _no_object()
+    return table if types is None else _mended(table)
+
+
+def _no_object() -> pa.ArrowInvalid:
+    return pa.ArrowInvalid("a line has to be one JSON object")
+
+
+def _count(records: bytes) -> int | None:
+    """Return the number of lines; None if one does not begin and end as an object does.
+
+    Within an object no line ends in `}` before one that begins with `{`, as a comma would be missing: if
+    all do, no object has several lines, and Arrow finds more values than lines if a line has several.
+    """
+    if not records:
+        return 0
+    between = _BETWEEN.findall(records)
+    is_whole = records.endswith(b"}") and b"".join(between).count(b"\n") == records.count(b"\n")
+    return len(between) + 1 if is_whole else None
+
+
+def _check_depth(records: bytes) -> None:
+    for line in records.split(b"\n"):
+        if line.count(b"{") + line.count(b"[") > _DEPTH and _depth(line) > _DEPTH:
+            msg = f"values are nested more than {_DEPTH} deep"
+            raise pa.ArrowInvalid(msg)
+
+
+def _depth(line: bytes) -> int:
+    brackets = _BRACKET.findall(_TEXT.sub(b"", line))
+    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets))
+
+
+def _parsed(text: bytes, types: pa.Schema | None) -> pa.Table:
+    if not text.isascii():
+        text.decode()  # Arrow does not check that strings are UTF-8.
+    parsing = pyarrow.json.ParseOptions(
+        explicit_schema=types, unexpected_field_behavior="infer" if types is None else "ignore"
+    )
+    reading = pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1)
+    return pyarrow.json.read_json(pa.BufferReader(text), read_options=reading, parse_options=parsing)
+
+
+def _mended(table: pa.Table) -> pa.Table:
+    """Return the table with the nulls that lists of nothing but nulls lack."""
+    try:
+        table.validate()
+    except pa.ArrowInvalid:
+        batch = table.combine_chunks().to_batches()[0]
+        arrays = [_with_nulls(column, len(column)) for column in batch.columns]
+        return pa.Table.from_arrays(arrays, schema=table.schema)
+    return table
+
+
+def _with_nulls(array: pa.Array, length: int) -> pa.Array:
+    kind = array.type
+    if pa.types.is_null(kind):
+        return pa.nulls(length)
+    if pa.types.is_struct(kind):
+        own, children = 1, [_with_nulls(array.field(index), length) for index in range(kind.num_fields)]
+    elif pa.types.is_list(kind):
+        own, children = 2, [_with_nulls(array.values, array.offsets[-1].as_py())]
+    else:
+        return array
+    return pa.Array.from_buffers(kind, length, array.buffers()[:own], children=children)

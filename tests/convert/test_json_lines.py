@@ -1,0 +1,61 @@
+"""Lines as tables: one object a line, whatever Arrow's parser would make of it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from raflow.convert.json_lines import read_lines
+
+TYPES = [None, pa.schema({"a": pa.int64()})]
+DEEP = 100_000
+
+
+@pytest.mark.parametrize("types", TYPES)
+@pytest.mark.parametrize(
+    "text", [b'{"a": 1}\n{"a": 2}', b'\n {"a": 1} \r\n\n\t\r\n  {"a": 2}\r\n', b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n']
+)
+def test_each_line_is_one_row(text: bytes, types: pa.Schema | None) -> None:
+    assert read_lines(text, types).to_pylist() == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("types", TYPES)
+def test_blank_lines_are_no_rows(types: pa.Schema | None) -> None:
+    assert read_lines(b" \n\r\n\n", types).num_rows == 0
+
+
+@pytest.mark.parametrize("types", TYPES)
+@pytest.mark.parametrize(
+    "bad", [b"null", b"nullx", b"{}null", b"{}{}", b"{}\r{}", b"7", b"[]", b'{"a":\n{}}', b'{"a":']
+)
+def test_other_lines_are_refused_wherever_they_stand(bad: bytes, types: pa.Schema | None) -> None:
+    good = b'{"a": 1}'
+    for text in (bad, b"\n" + bad, b"\n".join([bad, good]), b"\n".join([good, bad]), b"\n".join([good, bad, good])):
+        with pytest.raises(pa.ArrowInvalid):
+            read_lines(text, types)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+        b'{"a":' + b"[" * DEEP + b"]" * DEEP + b"}",
+        b'{"a":' + b"[" * DEEP + b'"}',
+        b'{"]]]]": ' + b'{"}": ' * DEEP + b"}",
+        b'{"a":\n' * DEEP + b"}",
+    ],
+)
+def test_types_are_not_inferred_of_what_is_nested_very_deep(text: bytes) -> None:
+    for lines in (text, b'{"b": 1}\n' + text):
+        with pytest.raises(pa.ArrowInvalid):
+            read_lines(lines)
+
+
+def test_lists_are_whole_where_types_are_known() -> None:
+    text = b'{"a": [null, 1], "b": [null, null]}\n{"a": null, "b": [[], null]}'
+    types = pa.schema({"a": pa.list_(pa.int64()), "b": pa.list_(pa.list_(pa.null()))})
+
+    table = read_lines(text, types)
+    table.validate(full=True)
+    assert read_lines(text).schema == types
+    assert table.to_pylist() == [{"a": [None, 1], "b": [None, None]}, {"a": None, "b": [[], None]}]
