@@ -17,6 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raflow import convert
 from raflow.code import Code
+from raflow.dependencies.credentials import FlowCredentials
+from raflow.dependencies.making import Kept
+from raflow.dependencies.needs import needs
 from raflow.errors import InvalidProcessor
 from raflow.http.collector import Collector
 from raflow.http.counts import Counts
@@ -24,6 +27,7 @@ from raflow.http.declared import HttpApp
 from raflow.http.documents import add_documents, add_health
 from raflow.http.door import Door
 from raflow.http.ingest import Ingest
+from raflow.http.injection import Injection
 from raflow.http.instances import Instances
 from raflow.http.limits import Limits
 from raflow.http.openapi import Documented
@@ -63,6 +67,9 @@ class _Building:
         self.starts_sinks = starts_sinks
         self.counts = Counts()
         self.instances = Instances()
+        given = {FlowCredentials: FlowCredentials.of(http.options.credentials()), **http.shipped}
+        self.kept = Kept(http.dependencies(), given, to_thread.run_sync)
+        self.injection = Injection(self.kept)
         self.outlets: list[Outlet] = []
         self.sinks: dict[int, Sink] = {}
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
@@ -105,13 +112,14 @@ class _Building:
 
     def add_endpoint(self, endpoint: Endpoint, path: str, service: Service, gate: ASGIApp) -> None:
         function = self.instances.function(endpoint.code)
+        injected = self.injection.into(function)
         if endpoint.method == WEBSOCKET:
-            self.app.router.routes.append(_Socket(path, function, gate=gate, name=endpoint.name))
+            self.app.router.routes.append(_Socket(path, injected, gate=gate, name=endpoint.name))
             return
         self.app.router.routes.append(
             _Route(
                 path,
-                function,
+                injected,
                 gate=gate,
                 in_thread=_is_synchronous(function),
                 methods=[endpoint.method],
@@ -133,7 +141,7 @@ class _Building:
         self.app.router.routes.append(
             _Route(
                 collector.route,
-                ingest.handle,
+                self.injection.into_handler(ingest.handle, needs(function)),
                 gate=gate,
                 in_thread=_is_synchronous(function),
                 methods=[collector.method],
@@ -164,6 +172,7 @@ class _Building:
         own = list(self.sinks.values()) if self.starts_sinks else []
         started = [await to_thread.run_sync(sink.start, self.context) for sink in own]
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.kept.open())
             await stack.enter_async_context(self.instances.running())
             for outlet in self.outlets:
                 stack.push_async_callback(outlet.close)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from raflow.errors import DuplicateName
+from raflow.dependencies.credentials import FlowCredentials
+from raflow.dependencies.making import Kept
+from raflow.dependencies.needs import check, closure, needs
+from raflow.dependencies.scopes import Scope, scope_of
+from raflow.errors import DuplicateName, InvalidProcessor
 from raflow.http.collector import Collector
 from raflow.http.routes import OWN, joined, shape
 from raflow.http.service import Service
@@ -28,6 +34,8 @@ class HttpApp:
     """In the order in which they were added; each has an id."""
     collectors: tuple[Collector, ...]
     """In the order in which they were added."""
+    shipped: dict[Any, Any] = field(default_factory=dict)
+    """What dependencies of the scope GLOBAL have made, by dependency: what is not here, an application makes."""
 
     @classmethod
     def of(cls, flow: Flow) -> HttpApp:
@@ -36,11 +44,53 @@ class HttpApp:
         Raises:
             DuplicateName: Two processors answer one route and method; names both.
             InvalidOption: An option of the Flow cannot be one of a service or collector.
+            InvalidDependency: A dependency of an endpoint or collector cannot be made.
         """
         app = cls(flow.flow_id, flow.options, flow.services, flow.collectors)
         app._check_routes()
         app.all_options()
+        for make in app.dependencies():
+            check(make)
         return app
+
+    @contextmanager
+    def with_globals(self) -> Iterator[HttpApp]:
+        """Make the dependencies of the scope GLOBAL, for the time that the result may be shipped to replicas.
+
+        For the driver of a run; an event loop may not run in the thread. At the end they are torn down.
+        """
+        makes = [make for make in closure(self.dependencies()) if scope_of(make) is Scope.GLOBAL]
+        kept = Kept(makes, {FlowCredentials: FlowCredentials.of(self.options.credentials())})
+        loop, opened = asyncio.new_event_loop(), kept.open()
+        try:
+            loop.run_until_complete(opened.__aenter__())
+            try:
+                yield replace(self, shipped={make: kept.values[make] for make in makes})
+            finally:
+                loop.run_until_complete(opened.__aexit__(None, None, None))
+        finally:
+            loop.close()
+
+    def dependencies(self) -> list[Any]:
+        """Return the dependencies for which endpoints and collectors ask.
+
+        Raises:
+            InvalidProcessor: An annotation names something that does not exist.
+        """
+        found: dict[int, Any] = {}
+        for kind, name, code in self._functions():
+            try:
+                found |= {id(make): make for make in needs(code).values()}
+            except NameError as error:
+                msg = f"{kind} {name!r}: its annotations use {error.name!r}, which its module does not define"
+                raise InvalidProcessor(msg) from error
+        return list(found.values())
+
+    def _functions(self) -> Iterator[tuple[str, str, Callable[..., Any]]]:
+        endpoints = [one for service in self.services for one in service.endpoints]
+        for each in (*endpoints, *self.collectors):
+            code: Any = each.code
+            yield each.kind, each.name, code.process if isinstance(code, type) else code
 
     def service_options(self, service: Service) -> HttpOptions:
         """Return a service's options, with the defaults of the Flow."""
