@@ -89,8 +89,7 @@ class HttpApp:
     def _functions(self) -> Iterator[tuple[str, str, Callable[..., Any]]]:
         endpoints = [one for service in self.services for one in service.endpoints]
         for each in (*endpoints, *self.collectors):
-            code: Any = each.code
-            yield each.kind, each.name, code.process if isinstance(code, type) else code
+            yield each.kind, each.name, getattr(each.code, "process", each.code)
 
     def service_options(self, service: Service) -> HttpOptions:
         """Return a service's options, with the defaults of the Flow."""
