@@ -32,7 +32,7 @@ async def made(make: Any, given: Mapping[str, Any], stack: AsyncExitStack, run: 
         stack: Gets the teardown of a generator.
         run: Where synchronous code runs.
     """
-    code = make if inspect.isroutine(make) or isinstance(make, type) else type(make).__call__.__get__(make)
+    code = _code(make)
     if inspect.isasyncgenfunction(code):
         return await stack.enter_async_context(asynccontextmanager(code)(**given))
     if inspect.isgeneratorfunction(code):
@@ -56,8 +56,16 @@ async def _elsewhere(context: Any, run: Threads) -> AsyncIterator[Any]:
 
 def is_generator(make: Any) -> bool:
     """Return whether a dependency has a teardown."""
-    code = make if inspect.isroutine(make) or isinstance(make, type) else type(make).__call__
-    return inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
+    return inspect.isgeneratorfunction(_code(make)) or inspect.isasyncgenfunction(_code(make))
+
+
+def is_awaited(make: Any) -> bool:
+    """Return whether making a dependency needs an event loop."""
+    return inspect.iscoroutinefunction(_code(make)) or inspect.isasyncgenfunction(_code(make))
+
+
+def _code(make: Any) -> Any:
+    return make if inspect.isroutine(make) or isinstance(make, type) else type(make).__call__.__get__(make)
 
 
 def bound(function: Callable[..., Any], given: Mapping[str, Any]) -> Callable[..., Any]:
@@ -86,7 +94,9 @@ class Kept:
     """
 
     def __init__(self, makes: Iterable[Any], given: Mapping[Any, Any], run: Threads = here) -> None:
-        self._long = [make for make in closure(makes) if scope_of(make) in (Scope.REPLICA, Scope.GLOBAL)]
+        every = closure(makes)
+        self._needs = {make: needs(make) for make in every}
+        self._long = [make for make in every if scope_of(make) in (Scope.REPLICA, Scope.GLOBAL)]
         self._given = given
         self._run = run
         self.values: dict[Any, Any] = dict(given)
@@ -126,5 +136,5 @@ class Kept:
         return value
 
     async def _made(self, make: Any, shared: dict[Any, Any], stack: AsyncExitStack) -> Any:
-        given = {name: await self._one(one, shared, stack) for name, one in needs(make).items()}
+        given = {name: await self._one(one, shared, stack) for name, one in self._needs[make].items()}
         return await made(make, given, stack, self._run)
