@@ -16,7 +16,7 @@ from raflow.credentials import Credentials
 from raflow.dependencies.credentials import FlowCredentials
 from raflow.dependencies.making import Kept, bound, is_awaited
 from raflow.dependencies.needs import check, closure, needs
-from raflow.dependencies.scopes import Scope, name_of, scope_of
+from raflow.dependencies.scopes import Scope, is_given, name_of, scope_of
 from raflow.errors import InvalidDependency
 
 
@@ -50,11 +50,13 @@ def _awaits(function: Any) -> bool:
 
 def _check_here(make: Any, name: str, *, is_awaiting: bool) -> None:
     scope = scope_of(make)
-    if scope is Scope.GLOBAL and make is not FlowCredentials:
-        msg = f"consumer {name!r}: {name_of(make)} has the scope GLOBAL, which only HTTP has; give it REPLICA"
+    if make is FlowCredentials:
+        return
+    if scope is Scope.GLOBAL or is_given(make):
+        msg = f"consumer {name!r} asks for {name_of(make)}, which only HTTP has; a consumer's live as long as a REPLICA"
         raise InvalidDependency(msg)
     unknown = [one for one in inspect.signature(make).parameters.values() if one.default is one.empty]
-    if make is not FlowCredentials and len(unknown) > len(needs(make)):
+    if len(unknown) > len(needs(make)):
         msg = f"consumer {name!r}: {name_of(make)} needs something of a request, and a consumer has none"
         raise InvalidDependency(msg)
     if scope in (Scope.PROCESS, Scope.NO_SCOPE) and is_awaited(make) and not is_awaiting:

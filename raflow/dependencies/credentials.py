@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from raflow.credentials import Credentials
-from raflow.dependencies.declared import dependency
-from raflow.dependencies.scopes import Scope
+from raflow.dependencies.scopes import Scope, mark
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class GCPCredentials:
     """JSON text of a service account key or of a workload identity pool configuration."""
 
 
-@dependency(scope=Scope.GLOBAL)
 @dataclass(frozen=True)
 class FlowCredentials:
     """What `FlowOptions` has of keys; always available as a dependency. Nothing secret shows in a repr."""
@@ -42,3 +40,6 @@ class FlowCredentials:
         key_id = keys.aws_access_key_id
         aws = AWSCredentials(SecretStr(key_id) if key_id else None, keys.aws_secret_access_key, keys.aws_session_token)
         return cls(aws, GCPCredentials(keys.gcp_service_account_info))
+
+
+mark(FlowCredentials, Scope.GLOBAL, is_given=True)

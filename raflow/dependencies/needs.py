@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import Any
 
-from raflow.dependencies.scopes import Scope, name_of, scope_of, wanted
+from raflow.dependencies.scopes import Scope, is_given, name_of, scope_of, wanted
 from raflow.errors import InvalidDependency, InvalidDependencyHierarchyOrder
 
 _OF_REQUESTS = ("fastapi.", "starlette.")
@@ -25,6 +25,8 @@ def needs(code: Callable[..., Any]) -> dict[str, Any]:
     Raises:
         NameError: An annotation names something that does not exist, or not yet.
     """
+    if is_given(code):
+        return {}
     hints = typing.get_type_hints(_annotated(code), include_extras=True)
     names = inspect.signature(code).parameters
     return {name: make for name in names if (make := wanted(hints.get(name))) is not None}
@@ -69,6 +71,8 @@ def _check(make: Any, above: tuple[Any, ...]) -> None:
         chain = " → ".join(name_of(one) for one in (*above, make))
         msg = f"dependencies need each other in a circle: {chain}; let one of them do without the other"
         raise InvalidDependency(msg)
+    if is_given(make):
+        return
     inner = needs(make)
     for one in inner.values():
         _check(one, (*above, make))

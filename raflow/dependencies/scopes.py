@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Annotated, Any, get_args, get_origin
 
-_MARK = "__raflow_scope__"
+_MARK, _GIVEN = "__raflow_scope__", "__raflow_given__"
 
 
 class Scope(IntEnum):
@@ -21,9 +21,21 @@ class Scope(IntEnum):
     """A new one for each use; it lives as long as what uses it."""
 
 
-def mark(make: Any, scope: Scope) -> None:
-    """Make a class, function or other object with `__call__` a dependency."""
+def mark(make: Any, scope: Scope, *, is_given: bool = False) -> None:
+    """Make a class, function or other object with `__call__` a dependency.
+
+    Args:
+        make: It.
+        scope: Its scope.
+        is_given: Whether raflow itself makes it.
+    """
     setattr(make, _MARK, scope)
+    setattr(make, _GIVEN, is_given)
+
+
+def is_given(make: Any) -> bool:
+    """Return whether raflow itself makes a dependency, so that nobody asks what that needs."""
+    return bool(getattr(make, "__dict__", {}).get(_GIVEN))
 
 
 def scope_of(make: Any) -> Scope | None:

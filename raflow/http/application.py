@@ -34,11 +34,13 @@ from raflow.http.openapi import Documented
 from raflow.http.outlet import Outlet
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
+from raflow.http.side_output import Outlets
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
 from raflow.sinks import Sink, SinkContext
 
 _HANDLE = "raflow.handle"
+_SIDE = "side-output"
 
 
 def application(http: HttpApp, run_id: str, *, starts_sinks: bool = True) -> FastAPI:
@@ -67,18 +69,21 @@ class _Building:
         self.starts_sinks = starts_sinks
         self.counts = Counts()
         self.instances = Instances()
-        given = {FlowCredentials: FlowCredentials.of(http.options.credentials()), **http.shipped}
+        credentials = FlowCredentials.of(http.options.credentials())
+        given = {FlowCredentials: credentials, Outlets: Outlets(self.side_outlet), **http.shipped}
         self.kept = Kept(http.dependencies(), given, to_thread.run_sync)
         self.injection = Injection(self.kept)
         self.outlets: list[Outlet] = []
         self.sinks: dict[int, Sink] = {}
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
-        self.app.add_middleware(Door, counts=self.counts)
+        self.app.add_middleware(Door, counts=self.counts, logs_access=http.options.access_log)
         self.app.add_exception_handler(RequestValidationError, _invalid)
         add_health(self.app, self.counts)
         add_documents(self.app)
         self.own_routes = len(self.app.router.routes)
+        for sink in http.sinks():
+            self.sink(sink)
         for service in http.services:
             self.add_service(service)
         for collector in http.collectors:
@@ -157,6 +162,10 @@ class _Building:
         writing = Writing(sinks, self.context, collector.name, options, convert.returned_schema(returns))
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
+
+    def side_outlet(self, declared: Sink) -> Outlet:
+        options = self.http.options.http(CollectorOptions, {})
+        return Outlet(Writing([self.sink(declared)], self.context, _SIDE, options, None), options, _SIDE)
 
     def sink(self, declared: Sink) -> Sink:
         """Return a sink with the Flow's credentials: one, however many collectors write to it."""

@@ -17,6 +17,7 @@ from raflow.http.collector import Collector
 from raflow.http.routes import OWN, joined, shape
 from raflow.http.service import Service
 from raflow.options import CollectorOptions, FlowOptions, HttpOptions
+from raflow.sinks import Sink
 
 if TYPE_CHECKING:
     from raflow.flow import Flow
@@ -85,6 +86,12 @@ class HttpApp:
                 msg = f"{kind} {name!r}: its annotations use {error.name!r}, which its module does not define"
                 raise InvalidProcessor(msg) from error
         return list(found.values())
+
+    def sinks(self) -> list[Sink]:
+        """Return the sinks of collectors and of `SinkDependency`, each once: a driver starts and finishes them."""
+        found = [sink for one in self.collectors for sink in one.sinks]
+        found += [make.sink for make in closure(self.dependencies()) if isinstance(getattr(make, "sink", None), Sink)]
+        return list({id(sink): sink for sink in found}.values())
 
     def _functions(self) -> Iterator[tuple[str, str, Callable[..., Any]]]:
         endpoints = [one for service in self.services for one in service.endpoints]
