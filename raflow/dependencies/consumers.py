@@ -7,7 +7,6 @@ to await. There is no request, and no driver's copy yet of what is GLOBAL.
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from raflow.credentials import Credentials
 from raflow.dependencies.credentials import FlowCredentials
 from raflow.dependencies.making import Kept, bound, is_awaited
-from raflow.dependencies.needs import check, closure, needs
+from raflow.dependencies.needs import check, closure, hints_of, needs
 from raflow.dependencies.scopes import Scope, is_given, name_of, scope_of
 from raflow.errors import InvalidDependency
 
@@ -35,8 +34,9 @@ def with_dependencies(code: Any, name: str, credentials: Credentials) -> Any:
     wants = needs(function)
     if not wants:
         return code
-    for make in closure(wants.values()):
+    for make in wants.values():
         check(make)
+    for make in closure(wants.values()):
         _check_here(make, name, is_awaiting=_awaits(function))
     given = {FlowCredentials: FlowCredentials.of(credentials)}
     members: dict[str, Any] = {"code": staticmethod(code), "wants": wants, "given": given}
@@ -136,7 +136,7 @@ def _finished(work: Any) -> Any:
 def _process(function: Any, wants: dict[str, Any]) -> Callable[..., Any]:
     """Return a method of the same kind as the function, with the annotations of its record and result."""
     process = _asynchronous(function) if _awaits(function) else _synchronous(function)
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = hints_of(function)
     names = [name for name in inspect.signature(function).parameters if name not in wants and name != "self"]
     found = {"record": hints.get(names[0]), "return": hints.get("return")}
     process.__annotations__ = {name: hint for name, hint in found.items() if hint is not None}

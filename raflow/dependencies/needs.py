@@ -27,9 +27,24 @@ def needs(code: Callable[..., Any]) -> dict[str, Any]:
     """
     if is_given(code):
         return {}
-    hints = typing.get_type_hints(_annotated(code), include_extras=True)
+    hints = hints_of(code)
     names = inspect.signature(code).parameters
     return {name: make for name in names if (make := wanted(hints.get(name))) is not None}
+
+
+def hints_of(code: Any) -> dict[str, Any]:
+    """Return the annotations of what is called, and keep them in place of their texts.
+
+    A function of `__main__` travels without the names that its annotations alone use; the types themselves
+    travel with it.
+
+    Raises:
+        NameError: One names something that does not exist, or not yet.
+    """
+    annotated = _annotated(code)
+    hints = typing.get_type_hints(annotated, include_extras=True)
+    getattr(annotated, "__annotations__", {}).update(hints)
+    return hints
 
 
 def closure(makes: Iterable[Any]) -> list[Any]:
@@ -102,7 +117,7 @@ def reach(make: Any) -> Scope:
 
 def _of_request(make: Any, inner: dict[str, Any]) -> list[Any]:
     """Return the types among its annotations that only a request can give."""
-    hints = typing.get_type_hints(_annotated(make))
+    hints = hints_of(make)
     return [
         hint
         for name, hint in hints.items()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,19 +59,18 @@ class HttpApp:
     def with_globals(self) -> Iterator[HttpApp]:
         """Make the dependencies of the scope GLOBAL, for the time that the result may be shipped to replicas.
 
-        For the driver of a run; an event loop may not run in the thread. At the end they are torn down.
+        For the driver of a run. They are made on a thread with an event loop of its own, since that of the caller
+        may be running: a notebook's does. At the end they are torn down.
         """
         makes = [make for make in closure(self.dependencies()) if scope_of(make) is Scope.GLOBAL]
         kept = Kept(makes, {FlowCredentials: FlowCredentials.of(self.options.credentials())})
         loop, opened = asyncio.new_event_loop(), kept.open()
-        try:
-            loop.run_until_complete(opened.__aenter__())
+        with closing(loop), ThreadPoolExecutor(1, thread_name_prefix="raflow globals") as thread:
+            thread.submit(loop.run_until_complete, opened.__aenter__()).result()
             try:
                 yield replace(self, shipped={make: kept.values[make] for make in makes})
             finally:
-                loop.run_until_complete(opened.__aexit__(None, None, None))
-        finally:
-            loop.close()
+                thread.submit(loop.run_until_complete, opened.__aexit__(None, None, None)).result()
 
     def dependencies(self) -> list[Any]:
         """Return the dependencies for which endpoints and collectors ask.

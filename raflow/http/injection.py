@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import typing
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, cast
@@ -14,7 +13,7 @@ from fastapi import Depends
 from fastapi.security.base import SecurityBase
 
 from raflow.dependencies.making import Kept, is_generator, made
-from raflow.dependencies.needs import needs
+from raflow.dependencies.needs import hints_of, needs
 from raflow.dependencies.scopes import Scope, scope_of
 
 
@@ -60,9 +59,7 @@ class Injection:
     def signature(self, code: Callable[..., Any]) -> inspect.Signature:
         """Return a signature with evaluated annotations, in which dependencies are FastAPI's."""
         plain = inspect.signature(code)
-        target = code.__init__ if isinstance(code, type) else code  # type: ignore[misc]
-        target = target if inspect.isroutine(target) else type(target).__call__
-        hints = typing.get_type_hints(target, include_extras=True)
+        hints = hints_of(code)
         wants = needs(code)
         kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         others = [

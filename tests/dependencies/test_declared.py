@@ -4,7 +4,8 @@ from typing import Annotated
 
 import pytest
 
-from raflow import Scope, dependency
+from raflow import Flow, Scope, dependency
+from raflow.connectors.memory import MemorySource
 from raflow.dependencies.needs import check, needs
 from raflow.errors import InvalidDependency, InvalidDependencyHierarchyOrder, InvalidOption
 from raflow.http import Request
@@ -86,15 +87,37 @@ def test_what_nothing_can_give_is_refused() -> None:
             def __init__(self, url: str) -> None: ...
 
 
-def test_a_name_that_comes_later_is_looked_up_later_and_a_circle_names_its_chain() -> None:
+def test_a_name_that_does_not_exist_is_told_when_it_is_needed() -> None:
     with pytest.raises(InvalidDependency, match="Chicken: its annotations use 'nest'"):
         check(Chicken)
-    globals()["nest"] = Chicken
-    try:
-        with pytest.raises(InvalidDependency, match="Chicken → Egg → Chicken"):
-            check(Chicken)
-    finally:
-        del globals()["nest"]
+
+
+def test_a_circle_names_its_chain() -> None:
+    @dependency(scope=Scope.PROCESS)
+    class Bird:
+        def __init__(self, nest: object) -> None: ...
+
+    @dependency(scope=Scope.PROCESS)
+    class Nest:
+        def __init__(self, bird: object) -> None: ...
+
+    # As names of the module that come later would be read.
+    Bird.__init__.__annotations__["nest"] = Nest
+    Nest.__init__.__annotations__["bird"] = Bird
+    with pytest.raises(InvalidDependency, match="Bird → Nest → Bird"):
+        check(Bird)
+
+    def watch(record: dict, bird: object) -> None: ...  # type: ignore[type-arg]
+
+    watch.__annotations__["bird"] = Bird
+    app = Flow()
+    app.consumer(source=MemorySource([{"n": 1}]))(watch)
+    with pytest.raises(InvalidDependency, match="Bird → Nest → Bird"):
+        app.plan()
+    app = Flow()
+    app.service().endpoint("/")(watch)
+    with pytest.raises(InvalidDependency, match="Bird → Nest → Bird"):
+        app.asgi()
 
 
 def test_an_unknown_scope_is_refused_with_those_that_exist() -> None:
