@@ -1,4 +1,4 @@
-"""A service: a class that keeps a model in each replica, an endpoint that uses a path, and a websocket.
+"""A service: a dependency that each replica makes once, an endpoint that uses a path, and a websocket.
 
 raflow run examples/http_service.py, then look at http://localhost:8000/docs
 """
@@ -6,7 +6,7 @@ raflow run examples/http_service.py, then look at http://localhost:8000/docs
 from collections import Counter
 from dataclasses import dataclass
 
-from raflow import Flow
+from raflow import Flow, Scope, dependency
 from raflow.http import HTTPException, WebSocket
 
 app = Flow("words")
@@ -18,30 +18,28 @@ class Text:
     text: str
 
 
-class Guess:
-    """Guess the language of a text by its most usual words."""
+@dependency(scope=Scope.REPLICA)
+class UsualWords:
+    """The model: made once in each replica, before its first request."""
 
-    def setup(self) -> None:
-        """Load the model: once in each replica, before its first request."""
+    def __init__(self) -> None:
         words = {
             "english": "the of and to in is",
             "deutsch": "der die und in den ist",
             "français": "le la et de les est",
         }
-        self.usual = {language: set(usual.split()) for language, usual in words.items()}
-
-    def process(self, text: Text) -> dict[str, str]:
-        """Return the language with most of its usual words in the text."""
-        found = Counter(
-            {language: len(usual.intersection(text.text.lower().split())) for language, usual in self.usual.items()}
-        )
-        language, hits = found.most_common(1)[0]
-        if not hits:
-            raise HTTPException(422, "none of the words is known")
-        return {"language": language}
+        self.of = {language: set(usual.split()) for language, usual in words.items()}
 
 
-service.endpoint("/guess", method="POST")(Guess)
+@service.endpoint("/guess", method="POST")
+def guess(text: Text, usual: UsualWords) -> dict[str, str]:
+    """Guess the language of a text by its most usual words."""
+    words = text.text.lower().split()
+    found = Counter({language: len(some.intersection(words)) for language, some in usual.of.items()})
+    language, hits = found.most_common(1)[0]
+    if not hits:
+        raise HTTPException(422, "none of the words is known")
+    return {"language": language}
 
 
 @service.endpoint("/{word}/length")

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from raflow.dependencies.credentials import FlowCredentials as FlowCredentials
+    from raflow.dependencies.declared import dependency as dependency
+    from raflow.dependencies.scopes import Scope as Scope
     from raflow.errors import FlowFailed as FlowFailed
     from raflow.errors import RaflowError as RaflowError
     from raflow.errors import RunFailed as RunFailed
@@ -64,6 +67,9 @@ _HOME = {
     "collector": "raflow.http.collector",
     "Service": "raflow.http.service",
     "endpoint": "raflow.http.service",
+    "dependency": "raflow.dependencies.declared",
+    "Scope": "raflow.dependencies.scopes",
+    "FlowCredentials": "raflow.dependencies.credentials",
     "Stream": "raflow.stream",
     "from_arrow": "raflow.frames",
     "from_pandas": "raflow.frames",
@@ -113,7 +119,8 @@ _HOME = {
 }
 
 __all__ = [  # noqa: RUF022 - grouped by use
-    "Flow", "consumer", "collector", "Service", "endpoint", "Stream", "from_arrow", "from_pandas", "from_ray_dataset",
+    "Flow", "consumer", "collector", "Service", "endpoint", "dependency", "Scope", "FlowCredentials",
+    "Stream", "from_arrow", "from_pandas", "from_ray_dataset",
     "Workflow", "action", "Config", "Task", "WorkflowRun", "Context",
     "FlowSpec", "step", "needs", "foreach", "join", "repeat", "optional", "app", "Configuration", "FlowGraph",
     "AppOption", "AppRunConfig", "log",

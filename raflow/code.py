@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from raflow.dependencies.needs import needs
 from raflow.errors import InvalidProcessor
 
 EMPTY = inspect.Parameter.empty
@@ -44,7 +45,7 @@ class Code:
 
 
 def called(code: Any, name: str) -> tuple[Callable[..., Any], str]:
-    """Return what is called per record or batch, and the name of its one parameter.
+    """Return what is called per record or batch, and the name of its one parameter that is no dependency.
 
     Raises:
         InvalidProcessor: The code cannot be a processor.
@@ -62,7 +63,17 @@ def called(code: Any, name: str) -> tuple[Callable[..., Any], str]:
     else:
         msg = f"{code!r} cannot be a processor; decorate a function or a class with a process method"
         raise InvalidProcessor(msg)
-    return function, _one_parameter(parameters, name)
+    return function, _one_parameter(_without_dependencies(function, parameters), name)
+
+
+def _without_dependencies(function: Any, parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    if len(parameters) < 2:
+        return parameters
+    try:
+        wants = needs(function)
+    except NameError:  # `Code.annotations` says it better
+        return parameters
+    return [one for one in parameters if one.name not in wants]
 
 
 def _one_parameter(parameters: list[inspect.Parameter], name: str) -> str:

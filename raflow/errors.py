@@ -4,6 +4,8 @@ RaflowError
 ├─ FlowError                 the description is wrong; raised before anything runs
 │  ├─ InvalidOption          (ValueError) an option's value cannot be used
 │  ├─ InvalidProcessor       (TypeError) a function or class cannot be a processor
+│  ├─ InvalidDependency      (TypeError) a dependency cannot be made, or not where it is asked for
+│  │  └─ InvalidDependencyHierarchyOrder  it depends on something that lives shorter than itself
 │  ├─ InvalidStep            (TypeError) a function cannot be a step, or not with these predecessors
 │  ├─ UnknownStep            (LookupError) a workflow has no such step
 │  ├─ DuplicateName          two processors or steps share a name
@@ -71,6 +73,14 @@ class InvalidOption(FlowError, ValueError):
 
 class InvalidProcessor(FlowError, TypeError):
     """A function or class cannot be a processor."""
+
+
+class InvalidDependency(FlowError, TypeError):
+    """A dependency cannot be made, or not where it is asked for."""
+
+
+class InvalidDependencyHierarchyOrder(InvalidDependency):
+    """A dependency depends on something that lives shorter than itself; the message names both."""
 
 
 class InvalidStep(FlowError, TypeError):

@@ -233,6 +233,9 @@ class FlowOptions(ProcessorOptions):
 
     log_level: str = "INFO"
     """Level of the logs of raflow and of user code, in the driver and in replicas."""
+    access_log: bool = False
+    """Whether each HTTP request gets a line in the log `raflow.access`, at INFO: client, method, path without its
+    query, status, milliseconds and request id."""
     aws_access_key_id: str | None = Field(default=None, repr=False)
     """AWS key for every `s3://` access that has no `storage_options` of its own."""
     aws_secret_access_key: SecretStr | None = Field(default=None, repr=False)

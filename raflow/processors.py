@@ -56,6 +56,7 @@ def consumer(
     The annotation of the first parameter decides what the function gets: a dataclass, pydantic model,
     dict, str or bytes is one record a call; `pa.RecordBatch`, `pa.Table`, `pd.DataFrame`, `pl.DataFrame`
     or `list[T]` is a batch. It returns the same kinds; None drops, lists and generators flatten.
+    Its other parameters are dependencies (`raflow.dependency`).
 
     Args:
         source: Where records come from: a source, a processor, a stream, or a list of them.

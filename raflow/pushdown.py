@@ -41,10 +41,11 @@ def needed(plan: Plan, known: Known) -> dict[str, pa.Schema]:
     for op in reversed(list(plan.ops())):
         given = [known[before] for before in op.inputs]
         own = known[op.name]
-        all_ = set() if own is None else set(own.names)
-        wanted = asked[op.name] if op.name in takers and not op.sinks else all_
+        is_asked = own is not None and op.name in takers and not op.sinks
         for side, columns in enumerate(given):
             if columns is not None:
+                every = set(columns.names if own is None else own.names)
+                wanted = asked[op.name] if is_asked else every
                 asked[op.inputs[side]] |= set(columns.names) & _needs(op, wanted, side, given)
     found = {op.name: known[op.name] for op in plan.ops() if isinstance(op.work, Source)}
     return {

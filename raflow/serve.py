@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -61,6 +62,8 @@ class HttpSide:
         self._address = address
         self._needs = needs(http.all_options().values())
         self._serving: Serving | None = None
+        self._globals = ExitStack()
+        """What dependencies of the scope GLOBAL have made."""
 
     def beside(self) -> Engine:
         """Return the engine as the data side of the run sees it: without what HTTP replicas hold."""
@@ -84,10 +87,12 @@ class HttpSide:
         context = SinkContext(ledger.run_id, ledger.is_dead)
         started: list[tuple[Sink, Any]] = []
         try:
-            started += [(sink, sink.start(context)) for sink in self._http.sinks()]
+            self._http = self._globals.enter_context(self._http.with_globals())
+            started += [(sink, sink.start(context)) for sink in self._sinks()]
             serving = self._serving = self._made(context, bool(driver))
             serving.start()
         except BaseException:
+            self._globals.close()
             ledger.fail()
             raise
         empty = RunStats(
@@ -107,8 +112,12 @@ class HttpSide:
         served.start()
         return served
 
+    def _sinks(self) -> list[Sink]:
+        credentials = self._http.options.credentials()
+        return [sink.with_credentials(credentials) for sink in self._http.sinks()]
+
     def _made(self, context: SinkContext, beside: bool) -> Serving:
-        make = partial(application, self._http, context.run_id, starts_sinks=False)
+        make = partial(_in_replica, self._http, context.run_id)
         options = serving_options(self._http, self._needs, self._engine.capacity(), beside=beside)
         return Serving(self._http.flow_id, self._engine, make, self._address, options)
 
@@ -124,6 +133,7 @@ class HttpSide:
         self, ledger: Ledger, context: SinkContext, started: list[tuple[Sink, Any]], alone: bool, status: Status
     ) -> None:
         try:
+            self._globals.close()
             for sink, told in started:
                 sink.finish(context, told) if status is Status.SUCCEEDED else sink.resume(context)
         except BaseException:
@@ -134,6 +144,12 @@ class HttpSide:
                 ledger.end(status)
             if alone:
                 self._engine.close()
+
+
+def _in_replica(http: HttpApp, run_id: str) -> Any:
+    """Return the application; called in each replica."""
+    logging.getLogger("raflow").setLevel(http.options.log_level)
+    return application(http, run_id, starts_sinks=False)
 
 
 class _Beside:

@@ -17,7 +17,7 @@ LAYERS = [
     {"raflow"},  # the lazy names and the version
     {"errors", "units", "metrics"},
     {"credentials", "graph", "schema", "batch"},
-    {"sources", "sinks", "code", "decorated"},
+    {"sources", "sinks", "code", "decorated", "dependencies"},
     {"options", "convert"},
     {"operators"},
     {"nodes"},

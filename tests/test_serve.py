@@ -15,7 +15,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from raflow import Flow, FlowOptions, Service, collector, endpoint
+from raflow import Flow, FlowOptions, Service, collector, dependency, endpoint
 from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import CannotListen, InvalidOption, NoCapacity, OutputExists, RunFailed
@@ -261,3 +261,21 @@ def test_all_that_is_served_together_has_the_strongest_wishes_of_each() -> None:
     assert (scaling.target_ongoing_requests, scaling.min_replicas, scaling.max_replicas) == (4.0, 2, 9)
     with pytest.raises(NoCapacity, match=r"no HTTP replica of 'raflow-app' fits: one needs .*GPU"):
         serving_options(http, held, Capacity({"CPU": 9}), beside=False)
+
+
+def test_a_global_dependency_is_made_once_in_the_driver(started: Callable[..., Run]) -> None:
+    flow = Flow("global", FlowOptions(num_cpus=0.5))
+    service = flow.service()
+    service.add_endpoint(endpoint("/made")(where_made))
+    run = started(flow)
+    assert httpx.get(f"{run.url}/made", timeout=WAIT_S).json() == os.getpid()
+
+
+@dependency(scope="GLOBAL")
+class Made:
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+
+
+def where_made(made: Made) -> int:
+    return made.pid

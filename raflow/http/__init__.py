@@ -36,7 +36,18 @@ if TYPE_CHECKING:
     from starlette.responses import Response as Response
     from starlette.responses import StreamingResponse as StreamingResponse
 
+    from raflow.http.rate_limit import RateLimit as RateLimit
+    from raflow.http.security import ApiKey as ApiKey
+    from raflow.http.security import BearerCredentials as BearerCredentials
+    from raflow.http.side_output import SideOutput as SideOutput
+    from raflow.http.side_output import SinkDependency as SinkDependency
+    from raflow.http.signature import Signature as Signature
+
 _NAMES = {
+    "raflow.http.security": ("ApiKey", "BearerCredentials"),
+    "raflow.http.signature": ("Signature",),
+    "raflow.http.side_output": ("SideOutput", "SinkDependency"),
+    "raflow.http.rate_limit": ("RateLimit",),
     "fastapi": (
         "Body", "Depends", "File", "Form", "Header", "HTTPException", "Path", "Query", "Request", "UploadFile",
         "WebSocket", "WebSocketDisconnect",
@@ -57,7 +68,9 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "HTTPException",
     "Response", "JSONResponse", "PlainTextResponse", "HTMLResponse", "RedirectResponse", "FileResponse",
     "StreamingResponse",
-    "CORSMiddleware", "GZipMiddleware", "HTTPSRedirectMiddleware",
+    "CORSMiddleware", "GZipMiddleware", "HTTPSRedirectMiddleware", "RateLimit",
+    "ApiKey", "BearerCredentials", "Signature",
+    "SideOutput", "SinkDependency",
 ]  # fmt: skip
 
 

@@ -17,6 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raflow import convert
 from raflow.code import Code
+from raflow.dependencies.credentials import FlowCredentials
+from raflow.dependencies.making import Kept
+from raflow.dependencies.needs import needs
 from raflow.errors import InvalidProcessor
 from raflow.http.collector import Collector
 from raflow.http.counts import Counts
@@ -24,17 +27,20 @@ from raflow.http.declared import HttpApp
 from raflow.http.documents import add_documents, add_health
 from raflow.http.door import Door
 from raflow.http.ingest import Ingest
+from raflow.http.injection import Injection
 from raflow.http.instances import Instances
 from raflow.http.limits import Limits
 from raflow.http.openapi import Documented
 from raflow.http.outlet import Outlet
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
+from raflow.http.side_output import Outlets
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
 from raflow.sinks import Sink, SinkContext
 
 _HANDLE = "raflow.handle"
+_SIDE = "side-output"
 
 
 def application(http: HttpApp, run_id: str, *, starts_sinks: bool = True) -> FastAPI:
@@ -63,15 +69,21 @@ class _Building:
         self.starts_sinks = starts_sinks
         self.counts = Counts()
         self.instances = Instances()
+        credentials = FlowCredentials.of(http.options.credentials())
+        given = {FlowCredentials: credentials, Outlets: Outlets(self.side_outlet), **http.shipped}
+        self.kept = Kept(http.dependencies(), given, to_thread.run_sync)
+        self.injection = Injection(self.kept)
         self.outlets: list[Outlet] = []
         self.sinks: dict[int, Sink] = {}
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
-        self.app.add_middleware(Door, counts=self.counts)
+        self.app.add_middleware(Door, counts=self.counts, logs_access=http.options.access_log)
         self.app.add_exception_handler(RequestValidationError, _invalid)
         add_health(self.app, self.counts)
         add_documents(self.app)
         self.own_routes = len(self.app.router.routes)
+        for sink in http.sinks():
+            self.sink(sink)
         for service in http.services:
             self.add_service(service)
         for collector in http.collectors:
@@ -105,13 +117,14 @@ class _Building:
 
     def add_endpoint(self, endpoint: Endpoint, path: str, service: Service, gate: ASGIApp) -> None:
         function = self.instances.function(endpoint.code)
+        injected = self.injection.into(function)
         if endpoint.method == WEBSOCKET:
-            self.app.router.routes.append(_Socket(path, function, gate=gate, name=endpoint.name))
+            self.app.router.routes.append(_Socket(path, injected, gate=gate, name=endpoint.name))
             return
         self.app.router.routes.append(
             _Route(
                 path,
-                function,
+                injected,
                 gate=gate,
                 in_thread=_is_synchronous(function),
                 methods=[endpoint.method],
@@ -133,7 +146,7 @@ class _Building:
         self.app.router.routes.append(
             _Route(
                 collector.route,
-                ingest.handle,
+                self.injection.into_handler(ingest.handle, needs(function)),
                 gate=gate,
                 in_thread=_is_synchronous(function),
                 methods=[collector.method],
@@ -150,6 +163,10 @@ class _Building:
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
 
+    def side_outlet(self, declared: Sink) -> Outlet:
+        options = self.http.options.http(CollectorOptions, {})
+        return Outlet(Writing([self.sink(declared)], self.context, _SIDE, options, None), options, _SIDE)
+
     def sink(self, declared: Sink) -> Sink:
         """Return a sink with the Flow's credentials: one, however many collectors write to it."""
         if id(declared) not in self.sinks:
@@ -164,6 +181,7 @@ class _Building:
         own = list(self.sinks.values()) if self.starts_sinks else []
         started = [await to_thread.run_sync(sink.start, self.context) for sink in own]
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.kept.open())
             await stack.enter_async_context(self.instances.running())
             for outlet in self.outlets:
                 stack.push_async_callback(outlet.close)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anyio import to_thread
 from starlette.exceptions import HTTPException
 
+from raflow.dependencies.making import bound
 from raflow.http.bodies import Problem
 from raflow.http.door import logged
 
@@ -30,34 +31,41 @@ class Calls:
         self._function = function
         self._is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
-    async def each(self, values: Sequence[Any]) -> list[Any]:
-        """Return a result for each record; a `Problem` where the call failed."""
+    async def each(self, values: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
+        """Return a result for each record; a `Problem` where the call failed.
+
+        Args:
+            values: The records.
+            given: The function's dependencies, by parameter.
+        """
+        call = bound(self._function, given)
         if not self._is_async:
-            return await to_thread.run_sync(lambda: [self._one(value) for value in values])
+            return await to_thread.run_sync(lambda: [self._one(call, value) for value in values])
         if len(values) == 1:
-            return [await self._awaited(values[0])]
+            return [await self._awaited(call, values[0])]
         slots = asyncio.Semaphore(_CONCURRENCY)
 
         async def one(value: Any) -> Any:
             async with slots:
-                return await self._awaited(value)
+                return await self._awaited(call, value)
 
         return list(await asyncio.gather(*map(one, values)))
 
-    async def whole(self, batch: Any) -> Any:
+    async def whole(self, batch: Any, given: Mapping[str, Any]) -> Any:
         """Return the result for a batch; a `Problem` if the call failed."""
-        return await self._awaited(batch) if self._is_async else await to_thread.run_sync(self._one, batch)
+        call = bound(self._function, given)
+        return await self._awaited(call, batch) if self._is_async else await to_thread.run_sync(self._one, call, batch)
 
-    def _one(self, value: Any) -> Any:
+    def _one(self, call: Callable[..., Any], value: Any) -> Any:
         try:
-            result = self._function(value)
+            result = call(value)
             return list(result) if inspect.isgenerator(result) else result
         except Exception as error:
             return self._problem(error)
 
-    async def _awaited(self, value: Any) -> Any:
+    async def _awaited(self, call: Callable[..., Any], value: Any) -> Any:
         try:
-            result = self._function(value)
+            result = call(value)
             if inspect.isasyncgen(result):
                 return [item async for item in result]
             return await result

@@ -66,7 +66,7 @@ def collector(
     DELETE the record is made of path and query. Parameters of the path are fields of the record, too.
     The annotation of the first parameter decides what the function gets, as for `raflow.consumer`; `str`
     and `bytes` get the body as it is. What it returns goes to the sink: None drops, lists and generators
-    flatten.
+    flatten. Its other parameters are dependencies (`raflow.dependency`), made once per request.
 
     The reply is `{"success": true, "records": n}`: 200 once the sinks have what was brought, or 202 with
     `ack="accepted"`. Of a list, lines or a stream the good records are written, and the reply tells of the

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from raflow.errors import DuplicateName
+from raflow.dependencies.credentials import FlowCredentials
+from raflow.dependencies.making import Kept
+from raflow.dependencies.needs import check, closure, needs
+from raflow.dependencies.scopes import Scope, scope_of
+from raflow.errors import DuplicateName, InvalidProcessor
 from raflow.http.annotations import resolve
 from raflow.http.collector import Collector
 from raflow.http.routes import OWN, joined, shape
@@ -30,6 +37,8 @@ class HttpApp:
     """In the order in which they were added; each has an id."""
     collectors: tuple[Collector, ...]
     """In the order in which they were added."""
+    shipped: dict[Any, Any] = field(default_factory=dict)
+    """What dependencies of the scope GLOBAL have made, by dependency: what is not here, an application makes."""
 
     @classmethod
     def of(cls, flow: Flow, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> HttpApp:
@@ -42,6 +51,7 @@ class HttpApp:
         Raises:
             DuplicateName: Two processors answer one route and method; names both.
             InvalidOption: An option of the Flow cannot be one of a service or collector.
+            InvalidDependency: A dependency of an endpoint or collector cannot be made.
         """
         given = overrides or {}
         app = cls(
@@ -54,7 +64,52 @@ class HttpApp:
             resolve(one.code)
         app._check_routes()
         app.all_options()
+        for make in app.dependencies():
+            check(make)
         return app
+
+    @contextmanager
+    def with_globals(self) -> Iterator[HttpApp]:
+        """Make the dependencies of the scope GLOBAL, for the time that the result may be shipped to replicas.
+
+        For the driver of a run. They are made on a thread with an event loop of its own, since that of the caller
+        may be running: a notebook's does. At the end they are torn down.
+        """
+        makes = [make for make in closure(self.dependencies()) if scope_of(make) is Scope.GLOBAL]
+        kept = Kept(makes, {FlowCredentials: FlowCredentials.of(self.options.credentials())})
+        loop, opened = asyncio.new_event_loop(), kept.open()
+        with closing(loop), ThreadPoolExecutor(1, thread_name_prefix="raflow globals") as thread:
+            thread.submit(loop.run_until_complete, opened.__aenter__()).result()
+            try:
+                yield replace(self, shipped={make: kept.values[make] for make in makes})
+            finally:
+                thread.submit(loop.run_until_complete, opened.__aexit__(None, None, None)).result()
+
+    def dependencies(self) -> list[Any]:
+        """Return the dependencies for which endpoints and collectors ask.
+
+        Raises:
+            InvalidProcessor: An annotation names something that does not exist.
+        """
+        found: dict[int, Any] = {}
+        for kind, name, code in self._functions():
+            try:
+                found |= {id(make): make for make in needs(code).values()}
+            except NameError as error:
+                msg = f"{kind} {name!r}: its annotations use {error.name!r}, which its module does not define"
+                raise InvalidProcessor(msg) from error
+        return list(found.values())
+
+    def sinks(self) -> list[Sink]:
+        """Return the sinks of collectors and of `SinkDependency`, each once: a driver starts and finishes them."""
+        found = [sink for one in self.collectors for sink in one.sinks]
+        found += [make.sink for make in closure(self.dependencies()) if isinstance(getattr(make, "sink", None), Sink)]
+        return list({id(sink): sink for sink in found}.values())
+
+    def _functions(self) -> Iterator[tuple[str, str, Callable[..., Any]]]:
+        endpoints = [one for service in self.services for one in service.endpoints]
+        for each in (*endpoints, *self.collectors):
+            yield each.kind, each.name, getattr(each.code, "process", each.code)
 
     def service_options(self, service: Service) -> HttpOptions:
         """Return a service's options, with the defaults of the Flow."""
@@ -68,13 +123,6 @@ class HttpApp:
         """Return the options of all services and collectors, by name."""
         services = {str(service.service_id): self.service_options(service) for service in self.services}
         return {**services, **{one.name: self.collector_options(one) for one in self.collectors}}
-
-    def sinks(self) -> Iterator[Sink]:
-        """Yield the sinks of all collectors, with the Flow's credentials."""
-        credentials = self.options.credentials()
-        for collector in self.collectors:
-            for sink in collector.sinks:
-                yield sink.with_credentials(credentials)
 
     def _check_routes(self) -> None:
         taken = {("GET", path): "raflow itself" for path in OWN}

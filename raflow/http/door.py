@@ -6,15 +6,19 @@ A pure ASGI middleware: it adds one object and one call to a request.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from raflow.http.counts import Counts
-from raflow.http.reply import KEY, Reply, new_id, refuse, request_id_of
+from raflow.http.redaction import Redacted
+from raflow.http.reply import KEY, Reply, new_id, refuse, request_id_of, shown_path
 
 log = logging.getLogger("raflow.http")
+log.addFilter(Redacted())
+access_log = logging.getLogger("raflow.access")
 
 _ALWAYS = ("/healthz", "/readyz")
 _GOING_AWAY, _INTERNAL_ERROR = 1001, 1011
@@ -26,11 +30,13 @@ class Door:
     Args:
         app: The application inside.
         counts: Of the replica.
+        logs_access: Whether each request gets a line in the log.
     """
 
-    def __init__(self, app: ASGIApp, counts: Counts) -> None:
+    def __init__(self, app: ASGIApp, counts: Counts, *, logs_access: bool = False) -> None:
         self.app = app
         self.counts = counts
+        self.logs_access = logs_access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a websocket or the lifespan."""
@@ -46,18 +52,21 @@ class Door:
         reply = scope[KEY] = Reply(send, request_id_of(scope))
         counts.ongoing += 1
         counts.total += 1
+        began = time.perf_counter()
         try:
             if counts.is_ready or scope["path"] in _ALWAYS:
                 await self.app(scope, receive, reply.send)
             else:
                 await refuse(scope, receive, reply.send, 503, _NOT_READY, {"Retry-After": "1"})
         except Exception as error:
-            error_id = logged(f"{scope['method']} {scope['path']}", error, request_id=reply.request_id.decode())
+            error_id = logged(f"{scope['method']} {shown_path(scope)}", error, request_id=reply.request_id.decode())
             if reply.started and not reply.is_taken:
                 raise  # the server must cut what it has begun to send
             await refuse(scope, receive, reply.send, 500, "internal error", error_id=error_id)
         finally:
             counts.ongoing -= 1
+            if self.logs_access:
+                _log_access(scope, reply, time.perf_counter() - began)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.counts.websockets += 1
@@ -69,13 +78,19 @@ class Door:
         except WebSocketDisconnect:
             log.debug("websocket %s: the client is gone", scope["path"])
         except Exception as error:
-            error_id = logged(f"websocket {scope['path']}", error)
+            error_id = logged(f"websocket {shown_path(scope)}", error)
             await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": f"error {error_id}"})
         finally:
             self.counts.websockets -= 1
 
 
 _NOT_READY = "the application is not ready: it starts or ends, or its host runs no ASGI lifespan"
+
+
+def _log_access(scope: Scope, reply: Reply, took_s: float) -> None:
+    client = (scope.get("client") or ("-",))[0]
+    parts = client, scope["method"], shown_path(scope), reply.status, took_s * 1000, reply.request_id.decode()
+    access_log.info("%s %s %s %d %.1f ms %s", *parts)
 
 
 def logged(what: str, error: BaseException, **more: Any) -> str:

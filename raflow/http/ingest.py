@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -54,21 +54,27 @@ class Ingest:
         self._calls = Calls(function, collector.name)
         self._replies = Replies(options.idempotency_keys)
 
-    async def handle(self, request: Request) -> Response:
-        """Return the reply to a request."""
+    async def handle(self, request: Request, given: Mapping[str, Any]) -> Response:
+        """Return the reply to a request.
+
+        Args:
+            request: The request.
+            given: The function's dependencies, by parameter.
+        """
         try:
             body = b"" if self.collector.method in _BODILESS else await request.body()
         except ClientDisconnect:
             raise HTTPException(400, "the client left before its body had come") from None
         key = request.headers.get(HEADER)
         if key is None or not self.options.idempotency_keys:
-            return await self._answer(request, body)
+            return await self._answer(request, body, given)
         asked = f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode() + body
-        return await self._replies.once(key, hashlib.sha256(asked).digest(), partial(self._answer, request, body))
+        answer = partial(self._answer, request, body, given)
+        return await self._replies.once(key, hashlib.sha256(asked).digest(), answer)
 
-    async def _answer(self, request: Request, body: bytes) -> Response:
+    async def _answer(self, request: Request, body: bytes, given: Mapping[str, Any]) -> Response:
         brought = await self._read(request, body)
-        results = await self._results(brought)
+        results = await self._results(brought, given)
         if results.records and self.outlet is not None:
             refused = await self._deliver(self.outlet, results)
             if refused is not None:
@@ -87,21 +93,21 @@ class Ingest:
         read = partial(self._reader.body, body, _media_type(request), path)
         return await to_thread.run_sync(read) if len(body) > _LONG_BODY else read()
 
-    async def _results(self, brought: Brought) -> Results:
+    async def _results(self, brought: Brought, given: Mapping[str, Any]) -> Results:
         """Call the function; the records for which it fails become problems."""
         if not brought.rows:
             return Results([], False, 0)
         if not self._shape.per_record:
-            return await self._whole(brought)
-        found = await self._calls.each(brought.values)
+            return await self._whole(brought, given)
+        found = await self._calls.each(brought.values, given)
         if any(type(one) is Problem for one in found):
             brought.problems |= {row: one for row, one in zip(brought.rows, found, strict=True) if type(one) is Problem}
             good = [(row, one) for row, one in zip(brought.rows, found, strict=True) if type(one) is not Problem]
             brought.rows, found = [row for row, _ in good], [one for _, one in good]
         return Results(found, False, len(found))
 
-    async def _whole(self, brought: Brought) -> Results:
-        found = await self._calls.whole(brought.values)
+    async def _whole(self, brought: Brought, given: Mapping[str, Any]) -> Results:
+        found = await self._calls.whole(brought.values, given)
         if type(found) is not Problem:
             return Results(found, True, len(brought.rows))
         brought.problems |= dict.fromkeys(brought.rows, found)

@@ -6,13 +6,16 @@ import asyncio
 import random
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 _MOST_CHARACTERS = 128
+_MOST_OF_PATH = 1_000
 KEY = "raflow.reply"
 """Where a request's scope holds its `Reply`."""
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 
 
 class Reply:
@@ -23,12 +26,13 @@ class Reply:
         request_id: As text of visible ASCII characters.
     """
 
-    __slots__ = ("_send", "is_taken", "request_id", "started", "timer")
+    __slots__ = ("_send", "is_taken", "request_id", "started", "status", "timer")
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
         self.request_id = request_id
         self.started = False
+        self.status = 0
         self.is_taken = False
         self.timer: asyncio.TimerHandle | None = None
 
@@ -38,15 +42,17 @@ class Reply:
             return
         if message["type"] == "http.response.start":
             self.started = True
+            self.status = message["status"]
             if self.timer is not None:
                 self.timer.cancel()
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id)]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id), _NO_SNIFFING]
         await self._send(message)
 
     def take(self, scope: Scope, status: int, detail: str) -> asyncio.Task[None]:
         """Reply at once, although the application still works on it; what it says later is dropped."""
         own = Reply(self._send, self.request_id)
         self.is_taken = True
+        self.status = status
         return asyncio.ensure_future(refuse(scope, _nothing, own.send, status, detail))
 
 
@@ -60,6 +66,11 @@ async def refuse(
 ) -> None:  # fmt: skip
     """Answer a request with an error, in the form that FastAPI's errors have."""
     await JSONResponse({"detail": detail, **more}, status, headers)(scope, receive, send)
+
+
+def shown_path(scope: Scope) -> str:
+    """Return the path for a log: in visible characters, of one line, without the query."""
+    return quote(scope["path"][:_MOST_OF_PATH], safe="/:@!$&'()*+,;=~")
 
 
 def request_id_of(scope: Scope) -> bytes:

@@ -34,11 +34,11 @@ class Endpoint(Decorated):
 def endpoint(route: str, method: str = "GET", *, name: str | None = None) -> Callable[[Callable[..., Any]], Endpoint]:
     """Make a function or class an endpoint: request → function → reply.
 
-    It is a FastAPI function: parameters come from path, query, header, body (a dataclass or pydantic
-    model), form and files; it may ask for the `Request` or, with the method WEBSOCKET, the `WebSocket`; it
-    returns what becomes JSON, or any Starlette response. A synchronous function runs in a thread. Of a
-    class, each replica makes one instance: `setup` is called before the first request, `process` for each,
-    `teardown` after the last one.
+    It is a FastAPI function: parameters come from path, query, header, body (a dataclass or pydantic model),
+    form and files, or are dependencies (`raflow.dependency`); it may ask for the `Request` or, with the
+    method WEBSOCKET, the `WebSocket`; it returns what becomes JSON, or any Starlette response. A synchronous
+    function runs in a thread. Of a class, each replica makes one instance: `setup` is called before the first
+    request, `process` for each, `teardown` after the last one.
 
     Args:
         route: The path below the service's base route.

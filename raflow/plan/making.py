@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from raflow import convert
 from raflow.code import Code
+from raflow.credentials import Credentials
+from raflow.dependencies.consumers import with_dependencies
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor
 from raflow.nodes import Node, ancestry
 from raflow.operators.contract import Narrow, Wide
@@ -121,13 +123,14 @@ def _op(node: Node, names: Mapping[Node, str], flow: FlowOptions, overrides: Ove
         sinks=tuple(sink.with_credentials(credentials) for sink in node.sinks),
         options=options,
     )
-    return _with_shape(op, node.work) if isinstance(node.work, Code) else op
+    return _with_code(op, node.work, credentials) if isinstance(node.work, Code) else op
 
 
-def _with_shape(op: Op, code: Code) -> Op:
+def _with_code(op: Op, code: Code, credentials: Credentials) -> Op:
     takes, gives = code.annotations(op.name)
+    work = replace(code, function=with_dependencies(code.function, op.name, credentials))
     try:
-        return replace(op, shape=convert.shape_of(takes), returned=convert.returned_schema(gives))
+        return replace(op, work=work, shape=convert.shape_of(takes), returned=convert.returned_schema(gives))
     except InvalidProcessor as error:
         msg = f"processor {op.name!r}: {error}"
         raise InvalidProcessor(msg) from error

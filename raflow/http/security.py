@@ -1,0 +1,131 @@
+"""Who asks: bearer tokens and API keys, as dependencies that show in OpenAPI where they are used.
+
+Secrets are compared in constant time. What is refused gets 401 and never hears why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, NoReturn
+
+from fastapi import Depends
+from fastapi.openapi.models import APIKey
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security.base import SecurityBase
+from pydantic import SecretStr
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from raflow.dependencies.declared import dependency
+from raflow.dependencies.scopes import Scope, mark
+from raflow.errors import InvalidOption
+
+Secret = str | SecretStr
+
+
+def refuse_unproven(challenge: str) -> NoReturn:
+    """Refuse a request that does not prove who sent it.
+
+    Raises:
+        HTTPException: 401.
+    """
+    raise HTTPException(401, "not authenticated", {"WWW-Authenticate": challenge})
+
+
+def revealed(secret: Secret) -> bytes:
+    """Return a secret's bytes.
+
+    Raises:
+        InvalidOption: It is empty, or no text.
+    """
+    text = secret.get_secret_value() if isinstance(secret, SecretStr) else secret
+    if not isinstance(text, str) or not text:
+        msg = "a secret must be a text that is not empty; is an environment variable missing?"
+        raise InvalidOption(msg)
+    return text.encode()
+
+
+class _Bearer(SecurityBase):
+    def __init__(self) -> None:
+        self.model = HTTPBearerModel()
+        self.scheme_name = "BearerCredentials"
+
+    async def __call__(self, connection: HTTPConnection) -> str:
+        kind, _, token = connection.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not token.strip():
+            refuse_unproven("Bearer")
+        return token.strip()
+
+
+@dependency(scope=Scope.PROCESS)
+@dataclass(frozen=True)
+class BearerCredentials:
+    """The token of `Authorization: Bearer …`; without one the request gets 401.
+
+    Whether the token is good is for the processor to say, or for a dependency of yours on this one.
+    """
+
+    token: Annotated[str, Depends(_Bearer())] = field(repr=False)
+
+    def check(self, *tokens: Secret) -> None:
+        """Refuse a token that is not one of these.
+
+        Raises:
+            HTTPException: 401.
+        """
+        if not _among(self.token, map(_digest, tokens)):
+            refuse_unproven('Bearer error="invalid_token"')
+
+
+class ApiKey(SecurityBase):
+    """A key in a header, as a dependency: `caller: Annotated[str, ApiKey({"shop": SHOP_KEY})]`.
+
+    The parameter gets the name of the key; a request without a known key gets 401. Only digests of the
+    keys are kept.
+
+    Args:
+        keys: One key, or several by name.
+        header: Where the key is.
+
+    Raises:
+        InvalidOption: A key is empty, or there is none.
+    """
+
+    def __init__(self, keys: Secret | Mapping[str, Secret], header: str = "X-API-Key") -> None:
+        named = keys if isinstance(keys, Mapping) else {"default": keys}
+        if not named:
+            msg = "ApiKey has no keys; give one, or several by name"
+            raise InvalidOption(msg)
+        self._digests = {name: _digest(key) for name, key in named.items()}
+        self._header = header
+        self.model = APIKey.model_validate({"in": "header", "name": header})
+        self.scheme_name = f"ApiKey-{header}"
+        mark(self, Scope.PROCESS)
+
+    def __repr__(self) -> str:
+        return f"ApiKey({', '.join(self._digests)}; header={self._header!r})"
+
+    async def __call__(self, connection: HTTPConnection) -> str:
+        """Return the name of a request's key.
+
+        Raises:
+            HTTPException: 401.
+        """
+        given = connection.headers.get(self._header, "")
+        found = [name for name, digest in self._digests.items() if _among(given, [digest])]
+        if not found:
+            refuse_unproven(f'ApiKey header="{self._header}"')
+        return found[0]
+
+
+def _digest(secret: Secret) -> bytes:
+    return hashlib.sha256(revealed(secret)).digest()
+
+
+def _among(given: str, digests: Iterable[bytes]) -> bool:
+    """Compare with all, and as long for each: digests have one length whatever the secrets have."""
+    digest = hashlib.sha256(given.encode()).digest()
+    return any([hmac.compare_digest(digest, one) for one in digests])  # noqa: C419 - any() of a list stops nowhere
