@@ -8,6 +8,8 @@ from typing import Any
 from raflow.errors import TargetError
 from raflow.flow import Flow
 from raflow.graph import Graph
+from raflow.http.declared import HttpApp
+from raflow.http.picture import picture
 from raflow.loading import load, made, named
 from raflow.workflows.chain import Workflow
 from raflow.workflows.chain.actions import as_action
@@ -26,7 +28,7 @@ def graph_of(target: str) -> Graph:
         TargetError: It leads to nothing that can be drawn.
     """
     if not target.rpartition(":")[1]:
-        return load(target).flow.plan().graph()
+        return _of_flow(load(target).flow)
     found = named(target)
     if isinstance(found, type) and issubclass(found, FlowSpec):
         found = _flow_of(found, target)
@@ -37,7 +39,7 @@ def graph_of(target: str) -> Graph:
 
 def _graph(found: Any, target: str) -> Graph:
     if isinstance(found, Flow):
-        return found.plan().graph()
+        return _of_flow(found)
     if isinstance(found, FlowSpec):
         return found.graph.to_graph()
     if isinstance(found, Workflow):
@@ -48,6 +50,18 @@ def _graph(found: Any, target: str) -> Graph:
         what = found.__name__ if isinstance(found, type) else type(found).__name__
         msg = f"{target} is of type {what}; what can be drawn is a Flow, a FlowSpec or a Workflow"
     raise TargetError(msg)
+
+
+def _of_flow(flow: Flow) -> Graph:
+    """Return the plan of the data side and what is answered over HTTP, side by side."""
+    if not flow.collectors and not flow.services:
+        return flow.plan().graph()
+    answered = picture(HttpApp.of(flow))
+    if not flow.nodes:
+        return answered
+    plan = flow.plan().graph()
+    nodes, edges, groups = (*plan.nodes, *answered.nodes), plan.edges + answered.edges, plan.groups + answered.groups
+    return Graph(flow.flow_id, nodes, edges, groups)
 
 
 def _flow_of(kind: type[FlowSpec], target: str) -> Any:

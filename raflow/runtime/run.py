@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from raflow.errors import RunFailed
+from raflow.errors import InvalidOption, RunFailed
 from raflow.metrics import RunStats, Status
 
 if TYPE_CHECKING:
@@ -62,6 +62,17 @@ class Run:
     def hold(self, held: bool = True) -> None:
         """Start nothing new until `hold(False)`, e.g. while results are taken slower than they come."""
         self._driver.tell("hold", held)
+
+    def scale(self, replicas: int) -> None:
+        """Have so many HTTP replicas, within the bounds of their options; the autoscaler goes on from there.
+
+        Raises:
+            InvalidOption: The run has no collectors and services.
+        """
+        if self.url is None:
+            msg = f"run {self.id} answers no HTTP: the pools of its processors are sized by their options"
+            raise InvalidOption(msg)
+        self._driver.tell("scale", replicas)
 
     def stop(self) -> None:
         """End now; what is not committed stays invisible, and `resume` does it again."""

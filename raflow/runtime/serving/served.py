@@ -65,10 +65,10 @@ class Served(threading.Thread):
         return replace(known, status=self.status, http=self._serving.stats())
 
     def tell(self, *event: Any) -> None:
-        """Pass on "drain" and "stop" to both sides, anything else to the data side."""
-        if self._driver is not None:
+        """Pass on "drain" and "stop" to both sides, "scale" to the HTTP side, anything else to the data side."""
+        if self._driver is not None and event[0] != "scale":
             self._driver.tell(*event)
-        if event[0] in ("drain", "stop"):
+        if event[0] in ("drain", "stop", "scale"):
             self._serving.tell(*event)
 
     def run(self) -> None:
