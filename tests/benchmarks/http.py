@@ -189,10 +189,16 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
-        parser.error("wrk is not installed: apt-get install wrk")
+        said = [("HTTP", "not measured: wrk is not installed (apt-get install wrk)", "", "", "")]
+        print(json.dumps(said) if options.json else said[0][1])
+        return
     rows = [row for name in options.names or CASES for row in CASES[name](options.seconds, options.rounds)]
+    if options.json:
+        print(json.dumps(rows))
+        return
     print(f"\n{run._machine()}\n{run._versions(PACKAGES)}")
     run.show(rows)
 

@@ -83,7 +83,8 @@ def main() -> None:
         _python("-m", "tests.benchmarks.generate", str(data), str(options.rows))
         rows = [row for workload in CONTENDERS for row in _lines(workload, data, options.rounds)]
         rows += _small(data)
-    for module in (["tests.benchmarks.steps"], *(["tests.benchmarks.flows", name, "--json"] for name in FLOWS)):
+    flows = (["tests.benchmarks.flows", name, "--json"] for name in FLOWS)
+    for module in (["tests.benchmarks.steps"], *flows, ["tests.benchmarks.http", "--json"]):
         rows += [tuple(row) for row in json.loads(_python("-m", *module).splitlines()[-1])]
     if _code() != code:
         msg = "raflow's code changed while it was measured: the figures are not of one version; run again"
