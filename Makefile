@@ -22,7 +22,7 @@ demo: $(READY)   ## run the main job on 336,776 real flights, on an embedded Ray
 	$(BIN)/python examples/show.py demo-output/flights
 
 test: check      ## lint, types, then all tests
-	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 check: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

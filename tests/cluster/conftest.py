@@ -58,6 +58,6 @@ def start(*command: str, env: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    printed, _ = process.communicate(timeout=150)
+    printed, _ = process.communicate(timeout=300)
     assert process.returncode == code, printed
     return printed

@@ -10,7 +10,7 @@ from tests.cluster.conftest import Cluster, start
 from tests.runtime.serving.clients import Clients
 from tests.runtime.serving.conftest import until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]  # Ray notices a dead node late
 
 PROGRAM = """
 from raflow import engines

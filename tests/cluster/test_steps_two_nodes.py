@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster.conftest import Cluster, finish, start
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]  # Ray notices a dead node late
 
 SQUARES = """
 import json, sys, time

@@ -17,7 +17,7 @@ import pytest
 
 from tests.cluster.conftest import CLUSTER, Cluster, finish, start
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]  # Ray notices a dead node late
 
 RECORDS = 4000
 FAILING = """

@@ -110,7 +110,7 @@ def _init(address: str | None, working_dir: str | None) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
     if address is None or address == "local":
         _own.add(os.getpid())
-        ray.init(address="local", include_dashboard=False, **quiet)
+        _start_own(quiet)
         return
     _own.clear()
     if "://" in address:
@@ -127,6 +127,18 @@ def _init(address: str | None, working_dir: str | None) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         msg = f"no Ray cluster answers at {address}: {error}"
         raise ClusterUnreachable(msg) from error
+
+
+def _start_own(options: dict[str, Any]) -> None:
+    """Start a Ray of our own. It gives itself 30 s, which a loaded machine may not keep: then once more."""
+    try:
+        ray.init(address="local", include_dashboard=False, **options)
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        logging.getLogger("raflow").warning("Ray did not start in time; it is started again")
+        ray.shutdown()
+        ray.init(address="local", include_dashboard=False, **options)
 
 
 @contextmanager
