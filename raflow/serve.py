@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -93,7 +93,8 @@ class HttpSide:
             serving.start()
         except BaseException:
             self._globals.close()
-            ledger.fail()
+            for one in (ledger, *([driver.ledger] if driver else [])):
+                one.fail()
             raise
         empty = RunStats(
             run_id=context.run_id,
@@ -140,10 +141,9 @@ class HttpSide:
             status = Status.FAILED
             raise
         finally:
-            with suppress(Exception):
-                ledger.end(status)
             if alone:
                 self._engine.close()
+            ledger.end(status)
 
 
 def _in_replica(http: HttpApp, run_id: str) -> Any:

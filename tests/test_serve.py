@@ -143,6 +143,12 @@ def test_a_port_in_use_is_told_before_anything_starts(started: Callable[..., Run
     taken = int((run.url or "").rsplit(":", 1)[1])
     with pytest.raises(CannotListen, match=f"{taken}: it is in use"):
         answering().start(engine="local", port=taken)
+    flow = answering()
+    flow.consumer(source=MemorySource([{"n": 1}]), name="double")(double)
+    with pytest.raises(CannotListen, match=f"{taken}: it is in use"):
+        flow.start(engine="local", port=taken)
+    ledgers = [path for path in Path(os.environ["RAFLOW_LEDGER"]).iterdir() if not (path / "end.json").exists()]
+    assert [path.name for path in ledgers if path.name != run.id] == []
 
 
 def test_an_output_that_holds_data_is_refused_before_the_port_is_opened(tmp_path: Path) -> None:
