@@ -239,6 +239,8 @@ class Driver(threading.Thread):
         (pool.release if done.exception() is None else pool.remove)(index)
         if done.exception() is None and (failure := done.result()):
             raise run_failed(failure, name, index)
+        if not any(one.leaving for one in pool.members.values()):
+            self.pools.resize()  # others may wait for this room
 
     def _outcome(self, name: str, index: int, what: Any, passage: Passage, done: Future[Outcome]) -> Outcome | None:
         """Return what a replica has told of an attempt; None if it is of no use."""

@@ -138,7 +138,7 @@ class Engine(Protocol):
             name: For logs and errors.
             packed: What `pack` returned.
             needs: Of the replica.
-            anonymous: Whether it runs no user code, so that it may take over the process of another such one.
+            anonymous: Whether it runs no user code. A process may serve like replicas one after the other.
             listener: Of this engine; the replica is to answer what connects there.
         """
 

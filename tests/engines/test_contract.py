@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +43,10 @@ class Counter:
 
     def exit(self) -> None:
         raise SystemExit(3)
+
+    def where(self) -> tuple[int, str]:
+        print("said by", self.name)
+        return os.getpid(), self.name
 
     def die(self) -> None:
         os._exit(1)
@@ -110,6 +116,29 @@ def test_a_process_that_dies_is_a_lost_replica(ray_session: None) -> None:
 
 
 @pytest.mark.ray
+def test_a_process_serves_one_replica_after_the_other_and_prints_under_its_name(
+    ray_session: None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = engines.make("ray")
+    engine.start()
+    first = engine.spawn("before[0]", engine.pack(Counter, 1), Resources())
+    process = first.call("where").result(WAIT_S)[0]
+    first.release()
+    second = engine.spawn("after[0]", engine.pack(Counter, 5), Resources())
+    assert second.call("where").result(WAIT_S) == (process, "after[0]")
+    assert second.call("add", 1).result(WAIT_S) == 6, "nothing of the replica before is there"
+    second.release()
+    other = engine.spawn("larger[0]", engine.pack(Counter, 0), Resources(num_cpus=0.5))
+    assert other.call("where").result(WAIT_S)[0] != process, "it has other resources"
+    other.kill()
+    engine.close()
+    printed = ""
+    deadline = time.monotonic() + WAIT_S
+    while "said by after[0]" not in printed and time.monotonic() < deadline:
+        printed += capfd.readouterr().out
+    assert re.search(r"\(after\[0\] pid=\d+\)\S* said by after\[0\]", printed), printed
+
+
 def test_code_that_cannot_travel_is_named(ray_session: None) -> None:
     ray = engines.make("ray")
     lock = threading.Lock()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +27,8 @@ from raflow.runtime.serving.address import Address
 from raflow.runtime.steps.values import by_value
 from raflow.runtime.work import portable_answer
 
+_NAME_LINE = ":actor_name:"
+"""What Ray reads in the output of a worker as the name to put before the lines that follow."""
 _LOOK_S = 1.0
 """What is in this process is found at once; what is not found in this time is gone."""
 
@@ -47,8 +51,8 @@ class RayEngine:
         self._working_dir = folder_of(working_dir)
         self._by_value = by_value
         self._asked = False
-        self._idle: list[tuple[dict[str, float], Any]] = []
-        """Actors of replicas that have ended, with what they hold: a process takes a second to start."""
+        self._idle: list[tuple[_Kind, Any]] = []
+        """Actors of replicas that have ended: a process takes a second to start."""
 
     def start(self) -> None:
         """Connect, or start a Ray of our own.
@@ -88,13 +92,12 @@ class RayEngine:
     def spawn(
         self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False, listener: Listener | None = None
     ) -> ReplicaHandle:
-        """Start an actor, or take the one of a replica without user code that has ended."""
-        keep = self._keep if anonymous else None
-        held = needs.needs()
-        idle = next((one for one in self._idle if anonymous and one[0] == held), None)
+        """Start an actor, or take the one of a like replica that has ended."""
+        kind = _Kind(anonymous, needs.needs())
+        idle = next((one for one in self._idle if one[0] == kind and listener is None), None)
         if idle is not None:
             self._idle.remove(idle)
-            return _RayReplica(name, idle[1], packed, self._working_dir, held, keep)
+            return _RayReplica(name, idle[1], packed, self._working_dir, kind, self._keep)
         self._end_idle()  # they hold what this one may need
         place = listener.place() if isinstance(listener, RayListener) else None
         options: dict[str, Any] = {
@@ -111,11 +114,14 @@ class RayEngine:
         actor = _Actor.options(**given).remote("raflow operators" if anonymous else name)
         if isinstance(listener, RayListener):
             listener.joined(actor, place)
-            return _ServingReplica(name, actor, packed, self._working_dir, listener)
-        return _RayReplica(name, actor, packed, self._working_dir, held, keep)
+            return _ServingReplica(name, actor, packed, self._working_dir, kind, listener)
+        return _RayReplica(name, actor, packed, self._working_dir, kind, self._keep)
 
-    def _keep(self, held: dict[str, float], actor: Any) -> None:
-        self._idle.append((held, actor))
+    def _keep(self, kind: _Kind, actor: Any) -> None:
+        if kind.needs.get("GPU"):
+            ray.kill(actor, no_restart=True)  # what libraries keep on a device goes with the process only
+        else:
+            self._idle.append((kind, actor))
 
     def _end_idle(self) -> None:
         idle, self._idle = self._idle, []
@@ -149,21 +155,24 @@ def _here(references: list[Any]) -> Iterator[Any]:
                 yield one
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What replicas have in common of which one may take over the process of another."""
+
+    anonymous: bool
+    """Whether they run no user code; such processes hide pandas."""
+    needs: dict[str, float]
+
+
 class _RayReplica:
     def __init__(
-        self,
-        name: str,
-        actor: Any,
-        packed: Any,
-        folder: str,
-        held: dict[str, float],
-        keep: Callable[[dict[str, float], Any], None] | None,
+        self, name: str, actor: Any, packed: Any, folder: str, kind: _Kind, keep: Callable[[_Kind, Any], None]
     ) -> None:
         self.name = name
         self._actor = actor
-        self._held = held
+        self._kind = kind
         self._keep = keep
-        self._loaded = actor.load.remote(packed, own_versions(), folder, keep is None)
+        self._loaded = actor.load.remote(name, packed, own_versions(), folder, kind.anonymous)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         return self._future(self._actor.call.remote(self._loaded, method, *args))
@@ -185,10 +194,7 @@ class _RayReplica:
         ray.kill(self._actor, no_restart=True)
 
     def release(self) -> None:
-        if self._keep is None:
-            self.kill()
-        else:
-            self._keep(self._held, self._actor)
+        self._keep(self._kind, self._actor)
 
     def _settle(self, done: Future[Any], answer: Future[Any]) -> None:
         error = done.exception()
@@ -200,8 +206,8 @@ class _RayReplica:
 
 
 class _ServingReplica(_RayReplica):
-    def __init__(self, name: str, actor: Any, packed: Any, folder: str, listener: RayListener) -> None:
-        super().__init__(name, actor, packed, folder, {}, None)
+    def __init__(self, name: str, actor: Any, packed: Any, folder: str, kind: _Kind, listener: RayListener) -> None:
+        super().__init__(name, actor, packed, folder, kind, _end)
         self.actor = actor
         self._listener = listener
 
@@ -217,23 +223,40 @@ class _ServingReplica(_RayReplica):
         super().kill()
 
 
+def _end(kind: _Kind, actor: Any) -> None:
+    del kind
+    ray.kill(actor, no_restart=True)
+
+
 class _Process:
-    """The process around a replica."""
+    """The process around a replica, or around several of one run, one after the other."""
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._replica: Any = None
 
     def __repr__(self) -> str:
         return self._name
 
-    def load(self, code: bytes, versions: tuple[str, str], folder: str, user_code: bool) -> None:
+    def load(self, name: str, code: bytes, versions: tuple[str, str], folder: str, anonymous: bool) -> None:
         """Make the replica; not done in the constructor, where an error would look like a crash."""
+        if self._replica is not None and not anonymous:
+            self._rename(name)
         settle_in(versions, folder)
         pa.set_cpu_count(1)
-        if not user_code:
+        if anonymous:
             _without_pandas()
         make, args = cloudpickle.loads(code)
         self._replica = make(*args, self._name, True)
+
+    def _rename(self, name: str) -> None:
+        """Forget the replica before, and have Ray put the new one's name before what is printed."""
+        self._name = name
+        self._replica = None
+        gc.unfreeze()
+        gc.collect()
+        for stream in (sys.stdout, sys.stderr):
+            print(f"{_NAME_LINE}{name}", file=stream, flush=True)
 
     def node(self, loaded: None) -> str:
         """Return where it is."""
