@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from typing import Any
@@ -155,6 +156,29 @@ def test_what_a_stage_gives_waits_in_a_bounded_line() -> None:
         local._STORE_SHARE = share
     assert run.status() is Status.CANCELLED
     assert seen[0] < 2_000
+
+
+def test_many_small_blocks_wait_in_a_bounded_line_too() -> None:
+    made, gaps, filled = [0], [], threading.Event()
+
+    def make(record: dict) -> dict:  # type: ignore[type-arg]
+        made[0] += 1
+        if made[0] == 900:
+            filled.set()
+        return record
+
+    def slow(record: dict) -> None:  # type: ignore[type-arg]
+        assert filled.wait(60)
+        gaps.append(made[0] - len(gaps))
+        time.sleep(0.0002)  # what is measured: how far the stage before gets ahead of one that takes its time
+
+    flow = Flow()
+    first = consumer(source=numbers(8_000, 8_000), batch_rows=1, **OWN)(make)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, batch_rows=1, **OWN)(slow))
+    flow.run(engine="local")
+    assert len(gaps) == 8_000
+    assert max(gaps) < 3_000
 
 
 def test_a_drained_run_of_several_stages_is_resumed(engine: str) -> None:

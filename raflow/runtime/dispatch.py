@@ -1,4 +1,4 @@
-"""Gives out work: who does what next, downstream first, within a budget of bytes per edge."""
+"""Gives out work: who does what next, downstream first, within a budget of bytes and blocks per edge."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from raflow.runtime.work import Order
 
 _STORE_SHARE = 0.5
 """Of what the engine can hold, so much may be on its way between stages."""
+_LINE = 1000
+"""Blocks in line on one edge. Each takes memory of the driver; on Ray small ones are there with all they hold."""
 
 
 class Dispatch:
@@ -66,7 +68,8 @@ class Dispatch:
 
     def is_full(self, stage: StageRun) -> bool:
         """Return whether what a stage has given waits for a stage after it."""
-        return any(taker.bytes > self._budget for channel in stage.stage.emits for taker in self._takers[channel])
+        takers = (taker for channel in stage.stage.emits for taker in self._takers[channel])
+        return any(taker.bytes > self._budget or len(taker.line) > _LINE for taker in takers)
 
     def is_given(self, shuffle: Shuffle) -> bool:
         """Return whether everything has been given to an exchange."""
