@@ -164,7 +164,8 @@ def test_late_imports_are_only_those_with_a_reason() -> None:
 
 def test_only_the_ray_engine_imports_ray() -> None:
     assert {one.by for one in imports() if within(one.of, "ray")} <= {
-        f"engines.ray.{part}" for part in ("bench", "cluster", "dataset", "jobs", "listener", "replicas", "steps")
+        f"engines.ray.{part}"
+        for part in ("actors", "bench", "cluster", "dataset", "jobs", "listener", "process", "replicas", "steps")
     }
 
 

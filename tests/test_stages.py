@@ -159,7 +159,8 @@ def test_what_a_stage_gives_waits_in_a_bounded_line() -> None:
 
 
 def test_many_small_blocks_wait_in_a_bounded_line_too() -> None:
-    made, gaps, filled = [0], [], threading.Event()
+    made, filled = [0], threading.Event()
+    gaps: list[int] = []
 
     def make(record: dict) -> dict:  # type: ignore[type-arg]
         made[0] += 1

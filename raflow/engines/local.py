@@ -125,6 +125,11 @@ class _LocalReplica:
         self._threads.run(lambda: self._run(answer, call))
         return answer
 
+    def node(self) -> Future[str]:
+        here: Future[str] = Future()
+        here.set_result("")
+        return here
+
     def kill(self) -> None:
         """Fail its calls and abandon its threads: a thread cannot be ended from outside."""
         with self._lock:

@@ -27,17 +27,17 @@ class Course:
         self._pools = pools
         self._exchanges = exchanges
 
-    def deliver(self, passage: Passage, name: str, outcome: Outcome, references: list[Any]) -> None:
-        """Pass on the blocks that came with an answer."""
+    def deliver(self, passage: Passage, name: str, outcome: Outcome, references: list[Any], node: str) -> None:
+        """Pass on the blocks that came with an answer of a replica on a node."""
         for block, reference in zip(outcome.blocks, references, strict=False):
             if block.rows:
                 passage.at[name].gave[block.channel] += 1
-                self.put(passage, block, reference)
+                self.put(passage, block, reference, node)
 
-    def put(self, passage: Passage, block: Block, reference: Any) -> None:
-        """Put a block into line before the stages that take it."""
+    def put(self, passage: Passage, block: Block, reference: Any, node: str) -> None:
+        """Put a block that is on a node into line before the stages that take it."""
         for stage in self._state.dispatch.takers(block.channel):
-            stage.put(Piece(passage, block, reference, 0, block.rows))
+            stage.put(Piece(passage, block, reference, node, 0, block.rows))
 
     def progress(self, passage: Passage) -> None:
         """End an attempt in the stages that it has come through, and take it when it is over in all."""

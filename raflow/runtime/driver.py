@@ -159,6 +159,11 @@ class Driver(threading.Thread):
         self._working = self._working or time.monotonic()
         self._stats = self._snapshot()
 
+    def _on_placed(self, name: str, index: int, done: Future[str]) -> None:
+        member = self.state.member(name, index)
+        if member and done.exception() is None:  # else the same has happened to its set-up
+            member.node = done.result()
+
     def _on_counts(self, name: str, index: int, done: Future[Any]) -> None:
         member = self.state.member(name, index)
         if member:
@@ -187,7 +192,7 @@ class Driver(threading.Thread):
         if outcome is None:
             return
         feed.passage.at[name].flying -= 1
-        self.course.deliver(feed.passage, name, outcome, references)
+        self.course.deliver(feed.passage, name, outcome, references, self._node(name, index))
         self.course.progress(feed.passage)
 
     def _on_closed(self, name: str, index: int, passage: Passage, done: Future[Outcome], references: list[Any]) -> None:
@@ -201,8 +206,12 @@ class Driver(threading.Thread):
         at.closing -= 1
         at.over = not at.closing
         passage.take(name, outcome, references[len(at.stage.emits) :])
-        self.course.deliver(passage, name, outcome, references)
+        self.course.deliver(passage, name, outcome, references, self._node(name, index))
         self.course.progress(passage)
+
+    def _node(self, name: str, index: int) -> str:
+        member = self.state.member(name, index)
+        return member.node if member else ""
 
     def _on_block(self, name: str, index: int, about: None, done: Future[Block | None], references: list[Any]) -> None:
         del about
@@ -217,7 +226,7 @@ class Driver(threading.Thread):
         member.owes(block.key, -1)
         passage = self.state.entries[entry].running.get(unit)
         if passage is not None and passage.key == block.key:
-            self.course.put(passage, block, references[0])
+            self.course.put(passage, block, references[0], member.node)
             self.course.progress(passage)
 
     def _on_cut(self, name: str, index: int, given: Given, done: Future[Pieces], references: list[Any]) -> None:

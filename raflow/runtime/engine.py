@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # Ray's workers start sooner without the options and what these import
@@ -20,6 +20,8 @@ class Capacity:
 
     resources: dict[str, float]
     """By Ray's resource names: CPU, GPU, memory (bytes), custom ones."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """What of it is held by others than this engine's replicas, as far as it is known."""
     nodes: int = 1
     """Machines that replicas may land on."""
     grows: bool = False
@@ -60,6 +62,9 @@ class ReplicaHandle(Protocol):
             A future of the answer alone, as of `call` (it fails with `InputLost` if an argument is gone);
             and references of the payloads, which stay where they are. Those it did not return are None.
         """
+
+    def node(self) -> Future[str]:
+        """Return the node that it is on; "" where there is but one."""
 
     def kill(self) -> None:
         """End it now, whatever it is doing. Ending it again is harmless."""

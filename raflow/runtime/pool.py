@@ -25,6 +25,8 @@ class Member:
     index: int
     handle: ReplicaHandle
     ready: bool = False
+    node: str = ""
+    """Where it is, once it is known."""
     units: list[Any] = field(default_factory=list)
     """What it has in flight, in the order in which it does it."""
     holds: set[Any] = field(default_factory=set)
@@ -124,6 +126,7 @@ class Pool:
             handle = self._engine.spawn(name, self._packed, self._needs, anonymous=self._anonymous)
             self.members[index] = Member(index, handle)
             self.call(index, "setup", "replica_ready")
+            self._then("placed", index, handle.node())
 
     def shrink(self, size: int) -> None:
         """Let replicas leave until there are so many: first those that are not ready, then the idle ones."""
@@ -165,7 +168,9 @@ class Pool:
 
     def call(self, index: int, method: str, kind: str, *args: Any) -> None:
         """Call a method of a replica; what it returns is told as `(kind, stage, index, future)`."""
-        future = self.members[index].handle.call(method, *args)
+        self._then(kind, index, self.members[index].handle.call(method, *args))
+
+    def _then(self, kind: str, index: int, future: Future[Any]) -> None:
         future.add_done_callback(lambda done: self._tell(kind, self.stage, index, done))
 
     def produce(self, index: int, method: str, kind: str, *args: Any, count: int, about: Any = None) -> None:

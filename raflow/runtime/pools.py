@@ -16,7 +16,7 @@ from raflow.runtime.pool import Member
 from raflow.runtime.replica.rejects import TooManyErrors
 from raflow.runtime.scaling.allocation import fits, used
 from raflow.runtime.scaling.autoscaler import decide
-from raflow.runtime.scaling.look import Looks, roomier
+from raflow.runtime.scaling.look import Looks, room
 from raflow.runtime.scaling.values import Decision, Memory, Shortage, Snapshot
 from raflow.runtime.stage import StageRun
 from raflow.runtime.state import RunState
@@ -72,7 +72,7 @@ class Pools:
             return
         capacity = self._state.engine.capacity()
         snapshot = self._looks.take(time.monotonic(), capacity.resources, can_grow=capacity.grows)
-        decisions, self._memory = decide(roomier(snapshot) if capacity.shared else snapshot, self._memory)
+        decisions, self._memory = decide(room(snapshot, capacity), self._memory)
         for shortage in decisions.shortages:
             self._check_shortage(shortage, snapshot)
         for change in decisions.changes:

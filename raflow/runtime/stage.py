@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raflow.metrics import Counts, StageStats, Status
@@ -28,6 +28,8 @@ class Piece:
     passage: Passage
     block: Block
     reference: Any
+    node: str
+    """Of the replica that has given it."""
     start: int
     rows: int
 
@@ -122,7 +124,7 @@ class StageRun:
     def next_feed(self) -> tuple[Member, Feed] | None:
         """Take pieces from the line and say which replica gets them; None if nothing can be given out now."""
         for index, piece in enumerate(self.line):
-            member = self._member_for(piece.passage) if self._is_next(piece) else None
+            member = self._member_for(piece) if self._is_next(piece) else None
             if member is not None:
                 return member, self._taken(index)
             if index > len(self.pool.members):
@@ -133,12 +135,12 @@ class StageRun:
         at = piece.passage.at[self.stage.name]
         return not self.stage.options.preserve_order or piece.block.number == at.sent[piece.block.channel] + 1
 
-    def _member_for(self, passage: Passage) -> Member | None:
-        """Return the replica for a unit's next piece.
+    def _member_for(self, piece: Piece) -> Member | None:
+        """Return the replica for a unit's next piece: of those with the least work one on the node of the piece.
 
         A unit stays with as few replicas as keep all busy, because each writes a file of its own for it.
         """
-        at = passage.at[self.stage.name]
+        at = piece.passage.at[self.stage.name]
         free = [member for member in self.pool.ready if len(member.units) < IN_FLIGHT]
         if self.stage.options.preserve_order and at.replicas:
             free = [member for member in free if member.index in at.replicas and not at.flying]
@@ -146,7 +148,7 @@ class StageRun:
         idle = [member for member in free if not member.units]
         for group in (idle and [one for one in known if not one.units], idle, known, free):
             if group:
-                return min(group, key=lambda member: (len(member.units), member.index))
+                return min(group, key=lambda member: (len(member.units), member.node != piece.node, member.index))
         return None
 
     def _taken(self, index: int) -> Feed:
@@ -161,9 +163,9 @@ class StageRun:
                 break
             del self.line[index]
             if piece.rows > 2 * target:
-                rest = Piece(piece.passage, piece.block, piece.reference, piece.start + target, piece.rows - target)
+                rest = replace(piece, start=piece.start + target, rows=piece.rows - target)
                 self.line.insert(index, rest)
-                piece = Piece(piece.passage, piece.block, piece.reference, piece.start, target)
+                piece = replace(piece, rows=target)
                 first.passage.at[self.stage.name].waiting += 1
             else:
                 first.passage.at[self.stage.name].sent[piece.block.channel] = piece.block.number

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
-import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray import cloudpickle
 from ray.autoscaler.sdk import request_resources
 
-from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions, plain, settle_in
+from raflow.engines.ray.actors import Actors, Held
+from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions, plain
 from raflow.engines.ray.listener import RayListener
 from raflow.errors import NotPicklable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity, Listener, ReplicaHandle
 from raflow.runtime.serving.address import Address
 from raflow.runtime.steps.values import by_value
-from raflow.runtime.work import portable_answer
 
-_NAME_LINE = ":actor_name:"
-"""What Ray reads in the output of a worker as the name to put before the lines that follow."""
 _LOOK_S = 1.0
 """What is in this process is found at once; what is not found in this time is gone."""
 
@@ -51,8 +47,7 @@ class RayEngine:
         self._working_dir = folder_of(working_dir)
         self._by_value = by_value
         self._asked = False
-        self._idle: list[tuple[_Kind, Any]] = []
-        """Actors of replicas that have ended: a process takes a second to start."""
+        self._actors = Actors()
 
     def start(self) -> None:
         """Connect, or start a Ray of our own.
@@ -64,7 +59,8 @@ class RayEngine:
 
     def capacity(self) -> Capacity:
         """Return the cluster's resources as they are now."""
-        return capacity()
+        found = capacity()
+        return replace(found, others=self._actors.others(found.resources, self.available(), time.monotonic()))
 
     def ask(self, bundles: Sequence[Mapping[str, float]]) -> None:
         """Tell Ray's autoscaler what all pools need together."""
@@ -93,40 +89,15 @@ class RayEngine:
         self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False, listener: Listener | None = None
     ) -> ReplicaHandle:
         """Start an actor, or take the one of a like replica that has ended."""
-        kind = _Kind(anonymous, needs.needs())
-        idle = next((one for one in self._idle if one[0] == kind and listener is None), None)
-        if idle is not None:
-            self._idle.remove(idle)
-            return _RayReplica(name, idle[1], packed, self._working_dir, kind, self._keep)
-        self._end_idle()  # they hold what this one may need
-        place = listener.place() if isinstance(listener, RayListener) else None
-        options: dict[str, Any] = {
-            "num_cpus": needs.num_cpus,
-            "num_gpus": needs.num_gpus,
-            "resources": needs.resources or None,
-            "memory": needs.memory_bytes,
-            "max_restarts": 0,  # the driver replaces it and repeats its work
-            "max_task_retries": 0,
-            "max_concurrency": 16,
-            "scheduling_strategy": place,
-        }
-        given = {key: value for key, value in options.items() if value is not None}
-        actor = _Actor.options(**given).remote("raflow operators" if anonymous else name)
-        if isinstance(listener, RayListener):
-            listener.joined(actor, place)
-            return _ServingReplica(name, actor, packed, self._working_dir, kind, listener)
-        return _RayReplica(name, actor, packed, self._working_dir, kind, self._keep)
-
-    def _keep(self, kind: _Kind, actor: Any) -> None:
-        if kind.needs.get("GPU"):
-            ray.kill(actor, no_restart=True)  # what libraries keep on a device goes with the process only
-        else:
-            self._idle.append((kind, actor))
-
-    def _end_idle(self) -> None:
-        idle, self._idle = self._idle, []
-        for _, actor in idle:
-            ray.kill(actor, no_restart=True)
+        found = None if listener else self._actors.take(needs, anonymous=anonymous)
+        if found is None:
+            place = listener.place() if isinstance(listener, RayListener) else None
+            shown = "raflow operators" if anonymous else name
+            found = self._actors.start(shown, needs, anonymous=anonymous, place=place)
+            if isinstance(listener, RayListener):
+                listener.joined(found.actor, place)
+                return _ServingReplica(name, found, packed, self._working_dir, self._actors, listener)
+        return _RayReplica(name, found, packed, self._working_dir, self._actors)
 
     def gone(self, references: Sequence[Any]) -> list[bool]:
         """Return which payloads have no place in the cluster any more."""
@@ -138,7 +109,7 @@ class RayEngine:
 
     def close(self) -> None:
         """Keep Ray: the next run of this process needs it."""
-        self._end_idle()
+        self._actors.end_free()
         if self._asked:
             request_resources(bundles=[])
 
@@ -155,24 +126,13 @@ def _here(references: list[Any]) -> Iterator[Any]:
                 yield one
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What replicas have in common of which one may take over the process of another."""
-
-    anonymous: bool
-    """Whether they run no user code; such processes hide pandas."""
-    needs: dict[str, float]
-
-
 class _RayReplica:
-    def __init__(
-        self, name: str, actor: Any, packed: Any, folder: str, kind: _Kind, keep: Callable[[_Kind, Any], None]
-    ) -> None:
+    def __init__(self, name: str, held: Held, packed: Any, folder: str, actors: Actors) -> None:
         self.name = name
-        self._actor = actor
-        self._kind = kind
-        self._keep = keep
-        self._loaded = actor.load.remote(name, packed, own_versions(), folder, kind.anonymous)
+        self._held = held
+        self._actor = held.actor
+        self._actors = actors
+        self._loaded = held.actor.load.remote(name, packed, own_versions(), folder, held.anonymous)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
         return self._future(self._actor.call.remote(self._loaded, method, *args))
@@ -190,11 +150,14 @@ class _RayReplica:
         reference.future().add_done_callback(lambda done: self._settle(done, answer))
         return answer
 
+    def node(self) -> Future[str]:
+        return self._future(self._actor.node.remote(self._loaded))
+
     def kill(self) -> None:
-        ray.kill(self._actor, no_restart=True)
+        self._actors.end(self._held)
 
     def release(self) -> None:
-        self._keep(self._kind, self._actor)
+        self._actors.keep(self._held)
 
     def _settle(self, done: Future[Any], answer: Future[Any]) -> None:
         error = done.exception()
@@ -206,13 +169,10 @@ class _RayReplica:
 
 
 class _ServingReplica(_RayReplica):
-    def __init__(self, name: str, actor: Any, packed: Any, folder: str, kind: _Kind, listener: RayListener) -> None:
-        super().__init__(name, actor, packed, folder, kind, _end)
-        self.actor = actor
+    def __init__(self, name: str, held: Held, packed: Any, folder: str, actors: Actors, listener: RayListener) -> None:
+        super().__init__(name, held, packed, folder, actors)
+        self.actor = held.actor
         self._listener = listener
-
-    def node(self) -> Future[str]:
-        return self._future(self.actor.node.remote(self._loaded))
 
     def kill(self) -> None:
         self._listener.left(self.actor)
@@ -221,82 +181,6 @@ class _ServingReplica(_RayReplica):
     def release(self) -> None:
         self._listener.left(self.actor, for_good=True)
         super().kill()
-
-
-def _end(kind: _Kind, actor: Any) -> None:
-    del kind
-    ray.kill(actor, no_restart=True)
-
-
-class _Process:
-    """The process around a replica, or around several of one run, one after the other."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._replica: Any = None
-
-    def __repr__(self) -> str:
-        return self._name
-
-    def load(self, name: str, code: bytes, versions: tuple[str, str], folder: str, anonymous: bool) -> None:
-        """Make the replica; not done in the constructor, where an error would look like a crash."""
-        if self._replica is not None and not anonymous:
-            self._rename(name)
-        settle_in(versions, folder)
-        pa.set_cpu_count(1)
-        if anonymous:
-            _without_pandas()
-        make, args = cloudpickle.loads(code)
-        self._replica = make(*args, self._name, True)
-
-    def _rename(self, name: str) -> None:
-        """Forget the replica before, and have Ray put the new one's name before what is printed."""
-        self._name = name
-        self._replica = None
-        gc.unfreeze()
-        gc.collect()
-        for stream in (sys.stdout, sys.stderr):
-            print(f"{_NAME_LINE}{name}", file=stream, flush=True)
-
-    def node(self, loaded: None) -> str:
-        """Return where it is."""
-        del loaded
-        return str(ray.get_runtime_context().get_node_id())
-
-    def call(self, loaded: None, method: str, *args: Any) -> Any:
-        """Call the replica; `loaded` makes it wait until there is one, and fail as that has failed."""
-        del loaded
-        return portable_answer(getattr(self._replica, method)(*args), cloudpickle)
-
-    def produce(self, loaded: None, asked: tuple[int, str, tuple[Any, ...]], *references: Any) -> Any:
-        """Call the replica; returns its answer and each payload as objects of their own."""
-        del loaded
-        count, method, plain = asked
-        answer, payloads = getattr(self._replica, method)(*plain, *references)
-        answer = portable_answer(answer, cloudpickle)
-        return (answer, *payloads, *[None] * (count - len(payloads))) if count else answer
-
-
-_Actor: Any = ray.remote(_Process)
-
-
-class _Hidden:
-    """Finds no pandas."""
-
-    def find_spec(self, name: str, *_: Any) -> None:
-        """Refuse to look for it."""
-        if name == "pandas":
-            raise ImportError(name)
-
-
-def _without_pandas() -> None:
-    """Have Arrow settle that there is no pandas: it imports it, for most of a second, to make an array of a list."""
-    finder: Any = _Hidden()
-    sys.meta_path.insert(0, finder)
-    try:
-        pa.array([0])
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def _not_picklable(args: tuple[Any, ...], error: Exception) -> NotPicklable:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from raflow.runtime.dispatch import Dispatch
+from raflow.runtime.engine import Capacity
 from raflow.runtime.entry import EntryRun
 from raflow.runtime.scaling.speed import Speed
 from raflow.runtime.scaling.values import PoolState, Snapshot
@@ -113,11 +114,18 @@ def _rows_of(entry: EntryRun, stage: StageRun) -> float:
     return counts.rows_in / len(entry.done) if entry.done and counts.rows_in else _SOME_ROWS
 
 
-def roomier(snapshot: Snapshot) -> Snapshot:
-    """Return the snapshot of an engine whose replicas share what there is: one of each pool always fits."""
-    capacity = dict(snapshot.capacity)
+def room(snapshot: Snapshot, capacity: Capacity) -> Snapshot:
+    """Return the snapshot with the room that there is for replicas of this run.
+
+    What others hold is not there, but for one replica of each pool: it waits until they give something back.
+    Where replicas share what there is, one of each pool always fits.
+    """
     least: dict[str, float] = {}
     for pool in [pool for pool in snapshot.pools if not pool.waits and not pool.ended]:
         for name, amount in pool.needs.items():
             least[name] = least.get(name, 0.0) + amount * max(pool.fixed or 0, pool.min_replicas, 1)
-    return replace(snapshot, capacity={name: max(capacity.get(name, 0.0), least.get(name, 0.0)) for name in capacity})
+    found = {}
+    for name, total in snapshot.capacity.items():
+        wanted = least.get(name, 0.0) if capacity.shared else min(least.get(name, 0.0), total)
+        found[name] = max(total - capacity.others.get(name, 0.0), wanted)
+    return replace(snapshot, capacity=found)

@@ -1,0 +1,100 @@
+"""The actors of one engine: starts and ends them, keeps free ones for the next replica, knows what all hold."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from raflow.engines.ray.process import Actor
+from raflow.options import Resources
+
+_TOLD_S = 5.0
+"""So late Ray may tell what has been given back."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """An actor, and what its replica has in common with those that may take it over."""
+
+    actor: Any
+    anonymous: bool
+    """Whether it runs no user code; such processes hide pandas."""
+    needs: dict[str, float]
+
+
+class Actors:
+    """Actors of replicas. Used by the driver's thread only."""
+
+    def __init__(self) -> None:
+        self._held: list[Held] = []
+        self._free: list[Held] = []
+        """Of replicas that have ended: a process takes a second to start."""
+        self._looks: deque[tuple[float, dict[str, float]]] = deque()
+
+    def take(self, needs: Resources, *, anonymous: bool) -> Held | None:
+        """Return a free actor of the kind; if there is none, all free ones end, as they hold what is needed now."""
+        found = next((one for one in self._free if (one.needs, one.anonymous) == (needs.needs(), anonymous)), None)
+        if found is None:
+            self.end_free()
+        else:
+            self._free.remove(found)
+        return found
+
+    def start(self, name: str, needs: Resources, *, anonymous: bool, place: Any) -> Held:
+        """Start an actor; returns at once.
+
+        Args:
+            name: For Ray's dashboard and the lines that it prints.
+            needs: Of the replica.
+            anonymous: Whether it will run no user code.
+            place: A scheduling strategy of Ray, or None.
+        """
+        options: dict[str, Any] = {
+            "num_cpus": needs.num_cpus,
+            "num_gpus": needs.num_gpus,
+            "resources": needs.resources or None,
+            "memory": needs.memory_bytes,
+            "max_restarts": 0,  # the driver replaces it and repeats its work
+            "max_task_retries": 0,
+            "max_concurrency": 16,
+            "scheduling_strategy": place,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        held = Held(Actor.options(**given).remote(name), anonymous, needs.needs())
+        self._held.append(held)
+        return held
+
+    def keep(self, one: Held) -> None:
+        """Take back the actor of a replica that has ended."""
+        if one.needs.get("GPU"):
+            self.end(one)  # what libraries keep on a device goes with the process only
+        else:
+            self._free.append(one)
+
+    def end(self, one: Held) -> None:
+        """End an actor now; ending it again is harmless."""
+        ray.kill(one.actor, no_restart=True)
+        if one in self._held:
+            self._held.remove(one)
+
+    def end_free(self) -> None:
+        """End those that no replica has."""
+        free, self._free = self._free, []
+        for one in free:
+            self.end(one)
+
+    def others(self, total: Mapping[str, float], available: Mapping[str, float], now_s: float) -> dict[str, float]:
+        """Return what is held in the cluster by others; the least of some seconds, since Ray tells it late."""
+        own: Counter[str] = Counter()
+        for one in self._held:
+            own.update(one.needs)
+        used = {key: max(amount - available.get(key, 0.0) - own[key], 0.0) for key, amount in total.items()}
+        self._looks.append((now_s, used))
+        while now_s - self._looks[0][0] > _TOLD_S:
+            self._looks.popleft()
+        settled = now_s - self._looks[0][0] > _TOLD_S / 2
+        return {key: min(look.get(key, 0.0) for _, look in self._looks) for key in used} if settled else {}
