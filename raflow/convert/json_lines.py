@@ -42,7 +42,7 @@ def read_lines(text: bytes, types: pa.Schema | None = None) -> pa.Table:
     if types is None:
         if count is None:
             raise _no_object()
-        _check_depth(records)
+        _check_depth(records, count)
     table = _parsed(text, types)
     if table.num_rows != count:
         raise _no_object()
@@ -61,12 +61,17 @@ def _count(records: bytes) -> int | None:
     """
     if not records:
         return 0
+    lines = records.count(b"\n")
+    if records.endswith(b"}") and records.count(b"}\n{") == lines:
+        return lines + 1  # what nearly all have, and is counted in a tenth of the time
     between = _BETWEEN.findall(records)
-    is_whole = records.endswith(b"}") and b"".join(between).count(b"\n") == records.count(b"\n")
+    is_whole = records.endswith(b"}") and b"".join(between).count(b"\n") == lines
     return len(between) + 1 if is_whole else None
 
 
-def _check_depth(records: bytes) -> None:
+def _check_depth(records: bytes, count: int) -> None:
+    if records.count(b"{") + records.count(b"[") <= count + _DEPTH - 1:
+        return  # each line has one
     for line in records.split(b"\n"):
         if line.count(b"{") + line.count(b"[") > _DEPTH and _depth(line) > _DEPTH:
             msg = f"values are nested more than {_DEPTH} deep"

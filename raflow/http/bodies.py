@@ -94,7 +94,7 @@ class Reader:
             HTTPException: Nothing of it can be used.
         """
         if media_type in _LINES:
-            return self._lines([line for line in body.split(b"\n") if line.strip()], path)
+            return self._lines(body, path)
         if media_type == ARROW:
             return self._arrow(body, path)
         if self._raw is not None:
@@ -118,13 +118,12 @@ class Reader:
         is_bulk = isinstance(found, list)
         return self._records([_with(one, path) for one in (found if is_bulk else [found])], is_bulk)
 
-    def _lines(self, lines: list[bytes], path: Mapping[str, Any]) -> Brought:
+    def _lines(self, body: bytes, path: Mapping[str, Any]) -> Brought:
+        if self._shape.frame and not path and (table := _flat(body)) is not None:
+            return self._table(table)
+        lines = [line for line in body.split(b"\n") if line.strip()]
         if self._raw is not None:
             return self._texts(lines, is_bulk=True)
-        if self._shape.frame and not path:
-            table = _read_lines(lines)
-            if table is not None:
-                return self._table(table)
         if self._shape.per_record and not path:
             return self._each(self._adapter.validate_json, lines, is_bulk=True)
         return self._records([_parsed(line, path) for line in lines], is_bulk=True)
@@ -225,12 +224,11 @@ def _not_an_object(found: Any) -> Problem:
     return found if isinstance(found, Problem) else Problem(f"a record is a JSON object, not {found!r:.60}")
 
 
-def _read_lines(lines: list[bytes]) -> pa.Table | None:
+def _flat(text: bytes) -> pa.Table | None:
     """Return lines of flat objects as Arrow's own parser reads them, by far the fastest; None for all others.
 
     Values of lists are not to be had where their types are inferred.
     """
-    text = b"\n".join(lines)
     if b"[" in text:
         return None
     try:

@@ -207,6 +207,23 @@ def test_json_holds_every_arrow_type() -> None:
     assert json.loads(bytes(json_lines(batch))) == {name: value for name, (_, value) in columns.items()}
 
 
+def test_few_rows_are_the_same_text_as_many() -> None:
+    simple = pa.record_batch(
+        {
+            "whole": pa.array([1, -5, None, 2**62]),
+            "large": pa.array([2**64 - 1, 0, None, 7], pa.uint64()),
+            "real": [0.1, 1e300, None, -0.0],
+            "odd": [float("nan"), float("inf"), 5.0, 1e16],
+            "text": ['a"\\\n\x00\x1f\u2028é🎈', None, "", "x" * 100],
+            "flag": [True, False, None, True],
+            "nothing": pa.nulls(4),
+        }
+    )
+    many = pa.Table.from_batches([simple] * 50).combine_chunks().to_batches()[0]
+
+    assert bytes(json_lines(many)) == bytes(json_lines(simple)) * 50
+
+
 def test_json_of_a_slice_with_nulls_is_right() -> None:
     struct = pa.struct([("x", pa.list_(pa.int8()))])
     records = [{"s": {"x": [index]}, "m": [("k", index)], "l": [[index], None]} for index in range(5)]
