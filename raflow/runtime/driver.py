@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from raflow.errors import InputLost, RaflowError, ReplicaLost, RunFailed
-from raflow.metrics import Counts, RunStats, Status
+from raflow.metrics import RunStats, Status
 from raflow.runtime.course import Course
 from raflow.runtime.delivery import Delivering
 from raflow.runtime.engine import Engine
@@ -265,8 +265,8 @@ class Driver(threading.Thread):
             return None
         if what is not None:
             member.units.remove(what)
-        member.counts = Counts()
         outcome = done.result()
+        member.counts -= outcome.counts  # the attempt has them from now on
         if passage.stale:
             return None
         if outcome.failure:

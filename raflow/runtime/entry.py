@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -145,6 +145,14 @@ class EntryRun:
             return False
         first = self.stages[0].name
         return sum(self.units[unit].counts.get(first, Counts()).rows_in for unit in self.done) >= self.limit
+
+    def uncounted(self, stage: str) -> Iterator[Counts]:
+        """Yield what replicas of a stage that are through with a unit have told, while it is not done."""
+        for told in [one.counts for one in self.running.values()] + [
+            self.units[unit].counts for unit in self.committing
+        ]:
+            if stage in told:
+                yield told[stage]
 
     def begin(self, unit: int, **more: Any) -> Passage:
         """Return the next attempt at a unit."""

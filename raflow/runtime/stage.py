@@ -185,7 +185,8 @@ class StageRun:
 
     def counts(self) -> Counts:
         """Return the sums over units that are done and those in flight."""
-        return sum((member.counts for member in self.pool.members.values()), self.total)
+        working = sum((member.counts for member in self.pool.members.values()), self.total)
+        return sum((one for entry in self.through for one in entry.uncounted(self.stage.name)), working)
 
     def stats(self) -> StageStats:
         """Return what has been done so far."""
