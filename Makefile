@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .venv-bench
 
-.PHONY: help setup demo test check fix bench clean
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+.PHONY: help setup demo test faults check fix bench clean
 
 help:            ## print the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,8 +23,11 @@ demo: $(READY)   ## run the main job on 336,776 real flights, on an embedded Ray
 	$(BIN)/raflow run examples/flights.py
 	$(BIN)/python examples/show.py demo-output/flights
 
-test: check      ## lint, types, then all tests
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+test: check      ## lint, types, then all tests but those of `faults`
+	$(PYTEST) --ignore tests/faults --ignore tests/cluster
+
+faults: $(READY) ## tests that kill drivers, replicas and nodes, or need a cluster of two nodes
+	$(PYTEST) tests/faults tests/cluster
 
 check: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
