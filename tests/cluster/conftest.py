@@ -41,6 +41,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "OUTPUT": str(folder / "out"),
+        "SECONDS": "0.3",  # longer in all than a second replica may need to start
         "RAFLOW_LEDGER": str(folder / "ledger"),
     }
     command = [sys.executable, str(CLUSTER / "two_nodes.py"), sys.executable, "-c", STAY]
