@@ -18,6 +18,7 @@ from rich.console import Console
 
 from raflow import engines
 from raflow.connectors.memory import MemorySink
+from raflow.dependencies.shared import Shared
 from raflow.errors import EngineError, InvalidOption
 from raflow.flow import Flow
 from raflow.http import check_installed
@@ -88,19 +89,24 @@ def start(flow: Flow, request: Request) -> Run:
     _check_local_only(_ends(plan, None), name)
     _check_local_only(_ends(None, http), name, http=True)
     engine = engines.make(name, address=request.address, working_dir=request.working_dir, by_value=request.by_value)
+    makes = [*(plan.dependencies() if plan else ()), *(http.dependencies() if http else ())]
+    shared = Shared(makes, flow.options.credentials())
     if http is None:
         assert plan is not None
-        driver = _driver(plan, engine, request, began)
+        driver = _driver(plan, engine, request, began, shared, at_end=shared.close)
         driver.start()
         return Run(driver, preview.records if preview else None)
     from raflow.serve import HttpSide, address_of
 
-    side = HttpSide(http, engine, address_of(request.host, request.port))
-    make = None if plan is None else partial(_driver, plan, side.beside(), request, began)
+    side = HttpSide(http, engine, address_of(request.host, request.port), shared)
+    make = None if plan is None else partial(_driver, plan, side.beside(), request, began, shared)
     return Run(side.start(make, began))
 
 
-def _driver(plan: Plan, engine: Engine, request: Request, began: float) -> Driver:
+def _driver(
+    plan: Plan, engine: Engine, request: Request, began: float, shared: Shared,
+    at_end: Callable[[], None] | None = None,
+) -> Driver:  # fmt: skip
     """Return the driver of the data side, not started; the engine is."""
     ledger = _ledger(plan, request)
     context = SinkContext(ledger.run_id, ledger.is_dead)
@@ -108,10 +114,12 @@ def _driver(plan: Plan, engine: Engine, request: Request, began: float) -> Drive
         work = intake(plan, ledger, context, resumed=request.resume is not None, limit=request.limit)
         engine.start()
         _check_one_node(_ends(plan, None), engine, plan.options)
+        plan.ship(shared.open())
     except BaseException:
+        shared.close()
         ledger.fail()
         raise
-    return Driver(work, engine, ledger, context, began)
+    return Driver(work, engine, ledger, context, began, at_end)
 
 
 def _http_side(flow: Flow, request: Request) -> HttpApp | None:

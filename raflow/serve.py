@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
+from raflow.dependencies.shared import Shared
 from raflow.errors import InvalidOption, NoCapacity
 from raflow.http.application import application
 from raflow.http.declared import HttpApp
@@ -54,16 +54,16 @@ class HttpSide:
         http: What is served.
         engine: Not necessarily started.
         address: Where.
+        shared: The GLOBAL dependencies of the run, of its data side, too.
     """
 
-    def __init__(self, http: HttpApp, engine: Engine, address: Address) -> None:
+    def __init__(self, http: HttpApp, engine: Engine, address: Address, shared: Shared) -> None:
         self._http = http
         self._engine = engine
         self._address = address
         self._needs = needs(http.all_options().values())
         self._serving: Serving | None = None
-        self._globals = ExitStack()
-        """What dependencies of the scope GLOBAL have made."""
+        self._shared = shared
 
     def beside(self) -> Engine:
         """Return the engine as the data side of the run sees it: without what HTTP replicas hold."""
@@ -87,12 +87,12 @@ class HttpSide:
         context = SinkContext(ledger.run_id, ledger.is_dead)
         started: list[tuple[Sink, Any]] = []
         try:
-            self._http = self._globals.enter_context(self._http.with_globals())
+            self._http = self._http.with_globals(self._shared.open())
             started += [(sink, sink.start(context)) for sink in self._sinks()]
             serving = self._serving = self._made(context, bool(driver))
             serving.start()
         except BaseException:
-            self._globals.close()
+            self._shared.close()
             for one in (ledger, *([driver.ledger] if driver else [])):
                 one.fail()
             raise
@@ -134,7 +134,7 @@ class HttpSide:
         self, ledger: Ledger, context: SinkContext, started: list[tuple[Sink, Any]], alone: bool, status: Status
     ) -> None:
         try:
-            self._globals.close()
+            self._shared.close()
             for sink, told in started:
                 sink.finish(context, told) if status is Status.SUCCEEDED else sink.resume(context)
         except BaseException:

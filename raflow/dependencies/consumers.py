@@ -1,13 +1,13 @@
 """Dependencies in consumers: a processor whose replicas make what its function asks for.
 
 It runs on the one thread that a replica has for user code, and on its event loop where there is something
-to await. There is no request, and no driver's copy yet of what is GLOBAL.
+to await. There is no request. What is GLOBAL the driver of the run has made, see `shared.py`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -44,6 +44,26 @@ def with_dependencies(code: Any, name: str, credentials: Credentials) -> Any:
     return type(str(getattr(code, "__name__", name)), (_Consumer,), members)
 
 
+def asked(code: Any) -> list[Any]:
+    """Return the dependencies for which a consumer's code asks; none if `with_dependencies` left it as it was."""
+    return list(code.wants.values()) if _has_dependencies(code) else []
+
+
+def ship(code: Any, made: Mapping[Any, Any]) -> None:
+    """Give a consumer's code what GLOBAL dependencies have made, before it travels.
+
+    Args:
+        code: As `with_dependencies` has returned it.
+        made: By dependency.
+    """
+    if _has_dependencies(code):
+        code.given.update({make: made[make] for make in closure(code.wants.values()) if make in made})
+
+
+def _has_dependencies(code: Any) -> bool:
+    return isinstance(code, type) and issubclass(code, _Consumer)
+
+
 def _awaits(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
@@ -52,8 +72,8 @@ def _check_here(make: Any, name: str, *, is_awaiting: bool) -> None:
     scope = scope_of(make)
     if make is FlowCredentials:
         return
-    if scope is Scope.GLOBAL or is_given(make):
-        msg = f"consumer {name!r} asks for {name_of(make)}, which only HTTP has; a consumer's live as long as a REPLICA"
+    if is_given(make):
+        msg = f"consumer {name!r} asks for {name_of(make)}, which only HTTP has"
         raise InvalidDependency(msg)
     unknown = [one for one in inspect.signature(make).parameters.values() if one.default is one.empty]
     if len(unknown) > len(needs(make)):

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from raflow.dependencies.credentials import FlowCredentials
-from raflow.dependencies.making import Kept
 from raflow.dependencies.needs import check, closure, needs
-from raflow.dependencies.scopes import Scope, scope_of
 from raflow.errors import DuplicateName, InvalidProcessor
 from raflow.http.annotations import resolve
 from raflow.http.collector import Collector
@@ -68,22 +62,9 @@ class HttpApp:
             check(make)
         return app
 
-    @contextmanager
-    def with_globals(self) -> Iterator[HttpApp]:
-        """Make the dependencies of the scope GLOBAL, for the time that the result may be shipped to replicas.
-
-        For the driver of a run. They are made on a thread with an event loop of its own, since that of the caller
-        may be running: a notebook's does. At the end they are torn down.
-        """
-        makes = [make for make in closure(self.dependencies()) if scope_of(make) is Scope.GLOBAL]
-        kept = Kept(makes, {FlowCredentials: FlowCredentials.of(self.options.credentials())})
-        loop, opened = asyncio.new_event_loop(), kept.open()
-        with closing(loop), ThreadPoolExecutor(1, thread_name_prefix="raflow globals") as thread:
-            thread.submit(loop.run_until_complete, opened.__aenter__()).result()
-            try:
-                yield replace(self, shipped={make: kept.values[make] for make in makes})
-            finally:
-                thread.submit(loop.run_until_complete, opened.__aexit__(None, None, None)).result()
+    def with_globals(self, made: Mapping[Any, Any]) -> HttpApp:
+        """Return what can be shipped to replicas with what GLOBAL dependencies have made, by dependency."""
+        return replace(self, shipped={make: made[make] for make in closure(self.dependencies()) if make in made})
 
     def dependencies(self) -> list[Any]:
         """Return the dependencies for which endpoints and collectors ask.

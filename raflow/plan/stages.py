@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from raflow import convert
 from raflow.code import Code
+from raflow.dependencies.consumers import asked, ship
 from raflow.operators.contract import Narrow, Wide
 from raflow.options import FlowOptions, ProcessorOptions
 from raflow.sinks import Sink
@@ -151,6 +152,16 @@ class Plan:
         """Yield the ops of all stages."""
         for stage in self.stages:
             yield from stage.ops
+
+    def dependencies(self) -> list[Any]:
+        """Return the dependencies for which user code asks."""
+        return [make for op in self.ops() if isinstance(op.work, Code) for make in asked(op.work.function)]
+
+    def ship(self, made: Mapping[Any, Any]) -> None:
+        """Give user code what GLOBAL dependencies have made, by dependency, before it travels."""
+        for op in self.ops():
+            if isinstance(op.work, Code):
+                ship(op.work.function, made)
 
     def reached(self, entry: str) -> frozenset[str]:
         """Return the ops to which records of an entry come without an exchange; itself too."""

@@ -17,7 +17,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -53,9 +53,18 @@ class Driver(threading.Thread):
         ledger: Open.
         context: For sinks.
         launched: When the user asked for the run, on the monotonic clock.
+        at_end: Called once, when no replica is left.
     """
 
-    def __init__(self, work: Intake, engine: Engine, ledger: Ledger, context: SinkContext, launched: float) -> None:
+    def __init__(
+        self,
+        work: Intake,
+        engine: Engine,
+        ledger: Ledger,
+        context: SinkContext,
+        launched: float,
+        at_end: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(name=f"raflow driver {context.run_id}", daemon=True)
         self.work = work
         self.plan = work.plan
@@ -63,6 +72,7 @@ class Driver(threading.Thread):
         self.ledger = ledger
         self.context = context
         self.launched = launched
+        self.at_end = at_end
         self.status = Status.PENDING
         self.error: BaseException | None = None
         self.ended = threading.Event()
@@ -340,6 +350,11 @@ class Driver(threading.Thread):
             stage.pool.kill()
         self.delivering.finish()
         self._take_last_commits()
+        try:
+            if self.at_end:
+                self.at_end()
+        except Exception as error:  # it reaches the user through `Run`
+            self._fail(error)
         done = all(entry.is_done for entry in self.state.entries.values())
         if self.error is None and done:
             self._finish_sinks()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import cloudpickle
+import httpx
 import pytest
 
 from raflow import Flow, FlowCredentials, FlowOptions, Scope, dependency
 from raflow.connectors.memory import MemorySink, MemorySource
-from raflow.errors import InvalidDependency
-from raflow.http import Request
+from raflow.errors import InvalidDependency, RunFailed
+from raflow.http import Request, SideOutput, SinkDependency
 
 events: list[str] = []
 NUMBERS = [{"n": 1}, {"n": 2}]
@@ -45,8 +47,23 @@ async def answer() -> AsyncIterator[int]:
 
 
 @dependency(scope=Scope.GLOBAL)
-class Everywhere:
-    pass
+async def licence() -> AsyncIterator[dict[str, int]]:
+    events.append("taken")
+    yield {"made in": os.getpid(), "number": len(events)}
+    events.append("returned")
+
+
+@dependency(scope=Scope.REPLICA)
+class Office:
+    def __init__(self, licence: Licence) -> None:
+        self.licence = licence
+
+
+@dependency(scope=Scope.GLOBAL)
+def unwilling() -> Iterator[None]:
+    yield
+    msg = "the licence server is gone"
+    raise ConnectionError(msg)
 
 
 @dependency(scope=Scope.PROCESS)
@@ -54,6 +71,7 @@ class Visit:
     def __init__(self, request: Request) -> None: ...
 
 
+Licence = Annotated[dict[str, int], licence]
 Table = Annotated[dict[int, str], table]
 Answer = Annotated[int, answer]
 
@@ -138,12 +156,55 @@ def test_what_it_is_made_of_travels() -> None:
 
 
 def test_what_only_http_has_is_refused_before_the_run() -> None:
-    def everywhere(record: dict[str, Any], one: Everywhere) -> None: ...
+    def written(record: dict[str, Any], side: Annotated[SideOutput, SinkDependency(MemorySink())]) -> None: ...
 
     def visited(record: dict[str, Any], visit: Visit) -> None: ...
 
     def hurried(record: dict[str, Any], answer: Answer) -> None: ...
 
-    for code, why in [(everywhere, "only HTTP"), (visited, "of a request"), (hurried, "make it an async function")]:
+    for code, why in [(written, "only HTTP"), (visited, "of a request"), (hurried, "make it an async function")]:
         with pytest.raises(InvalidDependency, match=rf"consumer '{code.__name__}'.*{why}"):
             results(code)
+
+
+def test_the_driver_makes_what_is_global_once_and_tears_it_down_at_the_end(engine: str) -> None:
+    app, sink = Flow("licensed"), MemorySink()
+
+    @app.consumer(source=MemorySource(NUMBERS), num_replicas=2)
+    def first(record: dict[str, Any], licence: Licence) -> dict[str, Any]:
+        return {"n": record["n"], **licence}
+
+    @app.consumer(source=first, sink=sink, num_replicas=1)
+    def second(record: dict[str, Any], office: Office) -> dict[str, Any]:
+        return {**record, "same": {"n": record["n"], **office.licence} == record}
+
+    app.run(engine=engine)
+    found = [{"made in": os.getpid(), "number": 1, "same": True, "n": n} for n in (1, 2)]
+    assert sorted(sink.records(), key=lambda row: row["n"]) == found
+    assert events == ["taken", "returned"]
+
+
+def test_one_run_has_one_of_what_is_global_for_data_and_http() -> None:
+    app, sink = Flow("both"), MemorySink()
+
+    @app.consumer(source=MemorySource(NUMBERS), sink=sink)
+    def note(record: dict[str, Any], licence: Licence) -> dict[str, Any]:
+        return licence
+
+    @app.service().endpoint("/")
+    def root(licence: Licence) -> dict[str, Any]:
+        return licence
+
+    run = app.start(engine="local", port=0)
+    assert httpx.get(str(run.url)).json() == {"made in": os.getpid(), "number": 1}
+    run.drain()
+    run.wait()
+    assert {row["number"] for row in sink.records()} == {1}
+    assert events == ["taken", "returned"]
+
+
+def test_a_teardown_of_what_is_global_that_fails_fails_the_run() -> None:
+    def held(record: dict[str, Any], one: Annotated[None, unwilling]) -> None: ...
+
+    with pytest.raises(RunFailed, match="licence server"):
+        results(held)

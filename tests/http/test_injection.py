@@ -11,6 +11,7 @@ import pytest
 
 from raflow import Flow, Scope, dependency
 from raflow.connectors.memory import MemorySink
+from raflow.dependencies.shared import Shared
 from raflow.errors import InvalidProcessor
 from raflow.http import HTTPException, Request, WebSocket
 from raflow.http.application import application
@@ -174,13 +175,16 @@ def test_collectors_get_them_beside_the_record_in_any_order() -> None:
 
 
 def test_global_ones_are_made_by_the_driver_and_shipped() -> None:
-    with HttpApp.of(shop()).with_globals() as http:
-        assert set(http.shipped) == {Settings}
-        number = Settings.made
-        copy = pickle.loads(pickle.dumps(http.shipped))
-        assert copy[Settings].number == number
-        with serving(application(http, "run")) as client:
-            assert client.get("/pool").json()[0] == [number]
+    http = HttpApp.of(shop())
+    shared = Shared(http.dependencies(), http.options.credentials())
+    http = http.with_globals(shared.open())
+    assert set(http.shipped) == {Settings}
+    number = Settings.made
+    copy = pickle.loads(pickle.dumps(http.shipped))
+    assert copy[Settings].number == number
+    with serving(application(http, "run")) as client:
+        assert client.get("/pool").json()[0] == [number]
+    shared.close()
     assert Settings.made == number
 
 

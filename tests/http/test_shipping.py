@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raflow import Flow, Scope, dependency
+from raflow.dependencies.shared import Shared
 from raflow.http.declared import HttpApp
 
 DRIVER = """
@@ -21,6 +22,7 @@ from typing import Annotated
 import cloudpickle
 
 from raflow import Flow, Scope, dependency
+from raflow.dependencies.shared import Shared
 from raflow.http import ApiKey
 from raflow.http.declared import HttpApp
 
@@ -51,8 +53,11 @@ def root(n: int, session: Annotated[Pool, session], who: Annotated[str, key]) ->
     return [n, session.settings.made_in]
 
 
-with HttpApp.of(app).with_globals() as http, open(sys.argv[1], "wb") as file:
-    cloudpickle.dump(http, file)
+http = HttpApp.of(app)
+shared = Shared(http.dependencies(), http.options.credentials())
+with open(sys.argv[1], "wb") as file:
+    cloudpickle.dump(http.with_globals(shared.open()), file)
+shared.close()
 print(os.getpid())
 """
 REPLICA = """
@@ -96,9 +101,11 @@ def test_a_driver_makes_them_also_where_an_event_loop_runs_and_tears_them_down()
     def root(licence: licence) -> None: ...  # type: ignore[valid-type]
 
     async def drive() -> None:
-        with HttpApp.of(app).with_globals() as http:
-            assert http.shipped == {licence: "licence"}
-            assert events == ["taken"]
+        http = HttpApp.of(app)
+        shared = Shared(http.dependencies(), http.options.credentials())
+        assert http.with_globals(shared.open()).shipped == {licence: "licence"}
+        assert events == ["taken"]
+        shared.close()
 
     asyncio.run(drive())
     assert events == ["taken", "returned"]
