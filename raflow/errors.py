@@ -16,8 +16,9 @@ RaflowError
 │  └─ ImportModuleError      (ImportError) an import string does not lead to anything
 ├─ ConnectorError            a system outside could not be read or written
 │  ├─ SourceError            reading failed: file and position are in the message
-│  └─ SinkError              writing failed
-│     └─ OutputExists        the output already holds data and `if_exists="error"`
+│  ├─ SinkError              writing failed
+│  │  └─ OutputExists        the output already holds data and `if_exists="error"`
+│  └─ StoreError             what replicas share could not be read or written
 ├─ SchemaError               types do not fit: names field, expected and found type
 │  └─ RecordError            one record does not fit; `on_error` decides what follows
 ├─ EngineError               the engine could not do what was asked
@@ -129,6 +130,10 @@ class SinkError(ConnectorError):
 
 class OutputExists(SinkError):
     """The output already holds data and the sink was not told what to do with it."""
+
+
+class StoreError(ConnectorError):
+    """What replicas share could not be read or written; requests that need it get 503."""
 
 
 class SchemaError(RaflowError):

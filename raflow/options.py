@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from raflow.credentials import Credentials
 from raflow.errors import InvalidOption
 from raflow.sinks import Sink
+from raflow.stores.replies import ReplyStore
 
 
 class _Options(BaseModel):
@@ -211,7 +212,9 @@ class CollectorOptions(HttpOptions):
     roll_s: float = Field(default=60.0, ge=0, allow_inf_nan=False)
     """The same: or when it is this old. What was acknowledged is on the disk all the time."""
     idempotency_keys: int = Field(default=10_000, ge=0)
-    """Replies that a replica keeps for requests that repeat an `Idempotency-Key`."""
+    """Replies that a replica keeps for requests that repeat an `Idempotency-Key`; 0: the header means nothing."""
+    idempotency_store: ReplyStore | None = None
+    """Where all replicas keep them, such as `raflow.stores.SqlReplies(url)`; None: each replica knows its own."""
 
     @property
     def linger_s(self) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.stores"]
+pytest_plugins = ["tests.databases", "tests.stores"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"raflow"},  # the lazy names and the version
-    {"errors", "units", "metrics"},
-    {"credentials", "graph", "schema", "batch"},
-    {"sources", "sinks", "code", "decorated", "dependencies"},
+    {"errors", "units", "metrics", "extras"},
+    {"credentials", "graph", "schema", "batch", "database"},
+    {"sources", "sinks", "stores", "code", "decorated", "dependencies"},
     {"options", "convert"},
     {"operators"},
     {"nodes"},

@@ -38,6 +38,8 @@ from raflow.http.side_output import Outlets
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
 from raflow.sinks import Sink, SinkContext
+from raflow.stores.allowances import Allowances
+from raflow.stores.replies import ReplyStore
 
 _HANDLE = "raflow.handle"
 _SIDE = "side-output"
@@ -75,6 +77,7 @@ class _Building:
         self.injection = Injection(self.kept)
         self.outlets: list[Outlet] = []
         self.sinks: dict[int, Sink] = {}
+        self.stores: list[ReplyStore | Allowances] = []
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
         self.app.add_middleware(Door, counts=self.counts, logs_access=http.options.access_log)
@@ -113,6 +116,7 @@ class _Building:
         app: ASGIApp = _handle
         for middleware, its_options in service.middleware:
             app = middleware(app, **its_options)
+            self.share(its_options.get("store"))
         return Limits(app, options, f"service {service.service_id!r}", self.counts)
 
     def add_endpoint(self, endpoint: Endpoint, path: str, service: Service, gate: ASGIApp) -> None:
@@ -140,7 +144,8 @@ class _Building:
         outlet = self.outlet(collector, options, returns) if collector.sinks else None
         function = self.instances.function(collector.code)
         shape = convert.shape_of(takes)
-        ingest = Ingest(collector, function, shape, options, outlet)
+        ingest = Ingest(collector, function, shape, options, outlet, self.http.flow_id)
+        self.share(options.idempotency_store)
         gate = Limits(_handle, options, f"collector {collector.name!r}", self.counts)
         described = {**_described(collector.code), **self.app.describe(collector, shape, ingest.success)}
         self.app.router.routes.append(
@@ -156,6 +161,11 @@ class _Building:
                 **described,
             )
         )
+
+    def share(self, store: Any) -> None:
+        """Have a store closed at the end, if it is one."""
+        if isinstance(store, ReplyStore | Allowances) and not any(one is store for one in self.stores):
+            self.stores.append(store)
 
     def outlet(self, collector: Collector, options: CollectorOptions, returns: Any) -> Outlet:
         sinks = [self.sink(sink) for sink in collector.sinks]
@@ -181,6 +191,8 @@ class _Building:
         own = list(self.sinks.values()) if self.starts_sinks else []
         started = [await to_thread.run_sync(sink.start, self.context) for sink in own]
         async with AsyncExitStack() as stack:
+            for store in self.stores:
+                stack.push_async_callback(to_thread.run_sync, store.close)
             await stack.enter_async_context(self.kept.open())
             await stack.enter_async_context(self.instances.running())
             for outlet in self.outlets:

@@ -24,10 +24,12 @@ class Calls:
     Args:
         function: The user's, or the `process` of their instance.
         name: Of the collector, for the log.
+        one_at_a_time: Whether calls for one request must not overlap: they share what cannot be shared.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, one_at_a_time: bool = False) -> None:
         self._name = name
+        self._concurrency = 1 if one_at_a_time else _CONCURRENCY
         self._function = function
         self._is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
@@ -43,7 +45,7 @@ class Calls:
             return await to_thread.run_sync(lambda: [self._one(call, value) for value in values])
         if len(values) == 1:
             return [await self._awaited(call, values[0])]
-        slots = asyncio.Semaphore(_CONCURRENCY)
+        slots = asyncio.Semaphore(self._concurrency)
 
         async def one(value: Any) -> Any:
             async with slots:

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from raflow.errors import StoreError
 from raflow.http.counts import Counts
 from raflow.http.redaction import Redacted
 from raflow.http.reply import KEY, Reply, new_id, refuse, request_id_of, shown_path
@@ -62,7 +63,11 @@ class Door:
             error_id = logged(f"{scope['method']} {shown_path(scope)}", error, request_id=reply.request_id.decode())
             if reply.started and not reply.is_taken:
                 raise  # the server must cut what it has begun to send
-            await refuse(scope, receive, reply.send, 500, "internal error", error_id=error_id)
+            if isinstance(error, StoreError):
+                detail, headers = "what replicas share cannot be used; try again", {"Retry-After": "1"}
+                await refuse(scope, receive, reply.send, 503, detail, headers, error_id=error_id)
+            else:
+                await refuse(scope, receive, reply.send, 500, "internal error", error_id=error_id)
         finally:
             counts.ongoing -= 1
             if self.logs_access:

@@ -1,20 +1,32 @@
 """Requests that say who they are, with `Idempotency-Key`, are done once, and answered alike each time.
 
-The store is that of one replica: a repetition that another replica gets is done again.
+Each replica knows the replies that it has made; a `ReplyStore` lets all replicas know those of all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from anyio import to_thread
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from raflow.errors import StoreError
+from raflow.stores.replies import KeptReply, ReplyStore
 
 HEADER = "idempotency-key"
 REPLAYED = "Idempotent-Replayed"
 _MOST_CHARACTERS = 255
+_FIRST_LOOK_S, _LATER_LOOK_S = 0.05, 0.5
+"""Between two looks whether another replica has answered."""
+
+log = logging.getLogger("raflow.http")
+
+Work = Callable[[], Awaitable[Response]]
 
 
 class Replies:
@@ -22,13 +34,15 @@ class Replies:
 
     Args:
         most: Kept at once; the oldest ones go first.
+        shared: What other replicas know, too; None: nothing.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, shared: SharedReplies | None = None) -> None:
         self._most = most
+        self._shared = shared
         self._kept: OrderedDict[str, tuple[bytes, asyncio.Task[Response]]] = OrderedDict()
 
-    async def once(self, key: str, digest: bytes, work: Callable[[], Awaitable[Response]]) -> Response:
+    async def once(self, key: str, digest: bytes, work: Work) -> Response:
         """Return the reply to the first request with the key; equal ones wait while that is being made.
 
         The work goes on if its client leaves, so that the client's next try gets its reply. A reply of
@@ -41,29 +55,84 @@ class Replies:
 
         Raises:
             HTTPException: The key cannot be used, or was used for something else.
+            StoreError: It cannot be known whether another replica has done it.
         """
         if not 0 < len(key) <= _MOST_CHARACTERS:
             raise HTTPException(400, f"an Idempotency-Key has 1 to {_MOST_CHARACTERS} characters")
         known = self._kept.get(key)
         if known is not None and known[0] != digest:
-            raise HTTPException(422, "this Idempotency-Key came with another request before; choose a new one")
+            raise _used_for_another()
         if known is not None:
             return _replayed(await asyncio.shield(known[1]))
-        task = asyncio.ensure_future(self._made(key, work))
+        task = asyncio.ensure_future(self._made(key, digest, work))
         self._kept[key] = digest, task
         while len(self._kept) > self._most:
             self._kept.popitem(last=False)
         return await asyncio.shield(task)
 
-    async def _made(self, key: str, work: Callable[[], Awaitable[Response]]) -> Response:
+    async def _made(self, key: str, digest: bytes, work: Work) -> Response:
         try:
-            reply = await work()
+            reply = await (self._shared.once(key, digest, work) if self._shared else work())
         except BaseException:
             self._kept.pop(key, None)
             raise
         if reply.status_code >= 500:
             self._kept.pop(key, None)
         return reply
+
+
+class SharedReplies:
+    """Those that all replicas know.
+
+    Args:
+        store: Where they are.
+        prefix: Of the keys, so that collectors and Flows can use one store.
+        lease_s: How long the work may take; when a replica has died in it, another one may do it after that time.
+    """
+
+    def __init__(self, store: ReplyStore, prefix: str, lease_s: float) -> None:
+        self._store, self._prefix, self._lease_s = store, prefix, lease_s
+
+    async def once(self, key: str, digest: bytes, work: Work) -> Response:
+        """Return the reply to the first request with the key, in whatever replica; see `Replies.once`."""
+        name, owner = f"{self._prefix}/{key}", secrets.token_hex(16)
+        known = await self._claimed(name, digest, owner)
+        if known is not None:
+            return Response(known.body, known.status, {**known.headers, REPLAYED: "true"})
+        reply: Response | None = None
+        try:
+            reply = await work()
+        finally:
+            await self._settle(name, owner, reply)
+        return reply
+
+    async def _claimed(self, name: str, digest: bytes, owner: str) -> KeptReply | None:
+        """Return a reply that is there; None once the work is ours to do."""
+        look_s = _FIRST_LOOK_S
+        while True:
+            claim = await to_thread.run_sync(self._store.claim, name, digest, owner, self._lease_s)
+            if not claim.is_granted and claim.digest != digest:
+                raise _used_for_another()
+            if claim.is_granted or claim.reply is not None:
+                return claim.reply
+            await asyncio.sleep(look_s)
+            look_s = min(2 * look_s, _LATER_LOOK_S)
+
+    async def _settle(self, name: str, owner: str, reply: Response | None) -> None:
+        """Keep the reply, or let others try; the work is done either way, so that its reply is as good without."""
+        try:
+            if reply is None or reply.status_code >= 500:
+                await to_thread.run_sync(self._store.release, name, owner)
+            else:
+                kept = KeptReply(reply.status_code, dict(reply.headers), bytes(reply.body))
+                await to_thread.run_sync(self._store.keep, name, owner, kept)
+        except StoreError as error:
+            log.error("a reply could not be shared, a repeated request may be done again: %s", error)
+
+
+def _used_for_another() -> HTTPException:
+    """Return the refusal of a key that came with another request."""
+    return HTTPException(422, "this Idempotency-Key came with another request before; choose a new one")
 
 
 def _replayed(first: Response) -> Response:

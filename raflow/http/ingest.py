@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -13,10 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from raflow.convert import Shape
+from raflow.dependencies.needs import closure, needs
 from raflow.http.bodies import Brought, Problem, Reader, said
 from raflow.http.calls import Calls
 from raflow.http.collector import Collector
-from raflow.http.idempotency import HEADER, Replies
+from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.writing import Results
 from raflow.options import CollectorOptions
@@ -24,6 +27,10 @@ from raflow.options import CollectorOptions
 _LONG_BODY = 64 << 10
 """Bytes from which a body is parsed in a thread, since it would hold the event loop up."""
 _BODILESS = ("GET", "DELETE")
+_LEASE_S = 30.0
+"""Beyond its timeout: work that goes on then still is the only one of its kind."""
+_DEPENDENCIES = "fastapi_function_astack"
+"""Where FastAPI keeps the dependencies of a request that end before its reply is sent."""
 
 
 class Ingest:
@@ -35,6 +42,7 @@ class Ingest:
         shape: What the function gets.
         options: With the Flow's defaults.
         outlet: Where results go; None drops them.
+        flow_id: Of the Flow.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class Ingest:
         shape: Shape,
         options: CollectorOptions,
         outlet: Outlet | None,
+        flow_id: str = "",
     ) -> None:
         self.collector = collector
         self.options = options
@@ -51,8 +60,11 @@ class Ingest:
         self.success = 202 if options.ack == "accepted" and outlet is not None else 200
         self._shape = shape
         self._reader = Reader(shape)
-        self._calls = Calls(function, collector.name)
-        self._replies = Replies(options.idempotency_keys)
+        self._is_transaction = any(getattr(make, "is_transaction", False) for make in closure(needs(function).values()))
+        self._calls = Calls(function, collector.name, one_at_a_time=self._is_transaction)
+        store, lease_s = options.idempotency_store, options.request_timeout_s + _LEASE_S
+        shared = SharedReplies(store, f"{flow_id}/{collector.name}", lease_s) if store else None
+        self._replies = Replies(options.idempotency_keys, shared)
 
     async def handle(self, request: Request, given: Mapping[str, Any]) -> Response:
         """Return the reply to a request.
@@ -70,11 +82,38 @@ class Ingest:
             return await self._answer(request, body, given)
         asked = f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode() + body
         answer = partial(self._answer, request, body, given)
-        return await self._replies.once(key, hashlib.sha256(asked).digest(), answer)
+        replied = asyncio.ensure_future(self._replies.once(key, hashlib.sha256(asked).digest(), answer))
+        try:
+            return await asyncio.shield(replied)
+        except asyncio.CancelledError:
+            if given:
+                await asyncio.wait([replied])  # what the work was given lives as long as this request
+            raise
 
     async def _answer(self, request: Request, body: bytes, given: Mapping[str, Any]) -> Response:
+        """Return the reply, once the function's dependencies have ended; an error reply is an error to them."""
+        if not given:
+            return await self._replied(request, body, given)
+        # They end here, not with FastAPI's handler: the work may outlast that, and its reply may be kept.
+        dependencies: AsyncExitStack = request.scope[_DEPENDENCIES].pop_all()
+        failed: HTTPException | None = None
+        try:
+            async with dependencies:
+                reply = await self._replied(request, body, given)
+                if reply.status_code >= 400:
+                    failed = HTTPException(reply.status_code)
+                    raise failed
+        except HTTPException as error:
+            if error is not failed:
+                raise
+        return reply
+
+    async def _replied(self, request: Request, body: bytes, given: Mapping[str, Any]) -> Response:
         brought = await self._read(request, body)
+        unfit = len(brought.problems)
         results = await self._results(brought, given)
+        if self._is_transaction and len(brought.problems) > unfit:
+            return self._reply(brought, is_undone=True)
         if results.records and self.outlet is not None:
             refused = await self._deliver(self.outlet, results)
             if refused is not None:
@@ -130,8 +169,9 @@ class Ingest:
             return _refused("nothing of this request was written", error_id=error.error_id)
         return None
 
-    def _reply(self, brought: Brought) -> Response:
-        good, problems = brought.total - len(brought.problems), brought.problems
+    def _reply(self, brought: Brought, *, is_undone: bool = False) -> Response:
+        problems = brought.problems
+        good = 0 if is_undone else brought.total - len(problems)
         if not problems:
             return Response(b'{"success":true,"records":%d}' % good, self.success, media_type="application/json")
         if not brought.is_bulk:
@@ -140,7 +180,8 @@ class Ingest:
             return JSONResponse({"success": False, "detail": only.detail or only.message, **more}, only.status)
         status = 207 if good else max(422, *(problem.status for problem in problems.values()))
         errors = [_entry(row, problems[row]) for row in sorted(problems)]
-        return JSONResponse({"success": False, "records": good, "errors": errors}, status)
+        why = {"detail": "a call failed, so nothing of this request is written"} if is_undone else {}
+        return JSONResponse({"success": False, "records": good, "errors": errors, **why}, status)
 
 
 def _media_type(request: Request) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 
+from anyio import to_thread
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raflow.errors import InvalidOption
 from raflow.http.reply import refuse
+from raflow.stores.allowances import Allowances, OwnAllowances
 
-_MOST_KEYS = 100_000
 _TRY_AGAIN_LATER = 1013
 
 
@@ -26,7 +25,7 @@ class RateLimit:
 
     `service.add_middleware(RateLimit, requests=10, per_s=1)`. A client may ask for `requests` at once; the
     allowance comes back evenly over `per_s`. Each replica counts for itself, so that n replicas let up to n
-    times as much through.
+    times as much through, unless they are given a store that they share.
 
     Args:
         app: The application inside.
@@ -34,10 +33,11 @@ class RateLimit:
         per_s: Seconds.
         key: Returns who asks; requests with an equal key share the allowance. Default: the client's address.
             A header that nobody has checked is no good key: each request may have another one.
-        now: Returns seconds that only grow.
+        store: Where allowances are, such as `raflow.stores.SqlAllowances(url)`; default: in the replica. While
+            it cannot be used, requests get 503.
 
     Raises:
-        InvalidOption: A number is not positive.
+        InvalidOption: A number is not positive, or the store none.
     """
 
     def __init__(
@@ -47,37 +47,26 @@ class RateLimit:
         requests: int,
         per_s: float,
         key: Callable[[HTTPConnection], str] = _address,
-        now: Callable[[], float] = time.monotonic,
+        store: Allowances | None = None,
     ) -> None:
         if not (requests >= 1 and per_s > 0):
             msg = f"requests is {requests!r}, per_s {per_s!r}; both must be above 0"
             raise InvalidOption(msg)
+        if not isinstance(store, Allowances | None):
+            msg = f"store is {store!r}; it must be one of Allowances, such as raflow.stores.SqlAllowances(url)"
+            raise InvalidOption(msg)
         self.app = app
-        self._key, self._now = key, now
+        self._key, self._store = key, store or OwnAllowances()
         self._each_s, self._per_s = per_s / requests, per_s
-        self._full_at: OrderedDict[str, float] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request or websocket on if its client has some of its allowance left."""
-        wait_s = self._wait_s(self._key(HTTPConnection(scope)))
+        asked = self._key(HTTPConnection(scope)), self._each_s, self._per_s
+        take = self._store.take
+        wait_s = await to_thread.run_sync(take, *asked) if self._store.blocks else take(*asked)
         if not wait_s:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
             await refuse(scope, receive, send, 429, "too many requests", {"Retry-After": str(math.ceil(wait_s))})
         else:
             await send({"type": "websocket.close", "code": _TRY_AGAIN_LATER, "reason": "too many requests"})
-
-    def _wait_s(self, key: str) -> float:
-        """Take one from a client's allowance and return 0; or in how many seconds there is one to take."""
-        now = self._now()
-        full_at = max(now, self._full_at.pop(key, now)) + self._each_s
-        wait_s = max(0.0, full_at - self._per_s - now)
-        wait_s = 0.0 if wait_s < 1e-9 else wait_s  # sums of fractions
-        self._full_at[key] = full_at if not wait_s else full_at - self._each_s
-        self._forget(now)
-        return wait_s
-
-    def _forget(self, now: float) -> None:
-        """Drop the clients that asked least lately and have their whole allowance, or are too many."""
-        while len(self._full_at) > _MOST_KEYS or next(iter(self._full_at.values())) < now:
-            self._full_at.popitem(last=False)

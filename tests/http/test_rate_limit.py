@@ -8,7 +8,7 @@ import pytest
 from raflow import Flow
 from raflow.errors import InvalidOption
 from raflow.http import RateLimit
-from raflow.http import rate_limit as module
+from raflow.stores import OwnAllowances
 from tests.http.hosts import serving
 
 
@@ -19,7 +19,7 @@ class Limited:
         self.now = 0.0
         self.app = Flow("limited")
         service = self.app.service()
-        service.add_middleware(RateLimit, now=lambda: self.now, **options)
+        service.add_middleware(RateLimit, store=OwnAllowances(lambda: self.now), **options)
 
         @service.endpoint("/")
         async def root() -> str:
@@ -49,15 +49,6 @@ def test_each_key_has_its_own_allowance() -> None:
     limited = Limited(requests=1, per_s=60, key=lambda connection: connection.headers["x-user"])
     with serving(limited.app) as client:
         assert [statuses(client, 1, **{"x-user": user})[0] for user in "aab"] == [200, 429, 200]
-
-
-def test_what_it_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_KEYS", 3)
-    seconds = iter(range(100))
-    limit = RateLimit(lambda *_: None, requests=1, per_s=50, now=lambda: next(seconds))  # type: ignore[arg-type]
-    for key in "abcdefgh":
-        assert limit._wait_s(key) == 0
-    assert list(limit._full_at) == ["f", "g", "h"]
 
 
 def test_a_rate_that_is_none_is_refused_at_the_start() -> None:
