@@ -82,7 +82,8 @@ class Injection:
             return Depends(make)
         if id(make) not in self._providers:
             self._providers[id(make)] = self._provider(make)
-        return Depends(self._providers[id(make)], use_cache=scope_of(make) is not Scope.NO_SCOPE)
+        # "function": its teardown comes before the reply, so that what fails there fails the request.
+        return Depends(self._providers[id(make)], use_cache=scope_of(make) is not Scope.NO_SCOPE, scope="function")
 
     def _provider(self, make: Any) -> Callable[..., Any]:
         if scope_of(make) in (Scope.REPLICA, Scope.GLOBAL):

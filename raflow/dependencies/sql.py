@@ -1,0 +1,124 @@
+"""Sessions of SQL databases, as dependencies.
+
+One engine per replica and database, one session per request, or per call of a consumer's function.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+from pydantic import SecretStr
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
+
+from raflow.database import Database
+from raflow.dependencies.declared import dependency
+from raflow.dependencies.scopes import Scope, mark
+
+
+class _Engines:
+    """The engines of one replica; made when they are first asked for, from any thread."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Database, Any]] = []
+        self._lock = threading.Lock()
+
+    def of(self, database: Database) -> Any:
+        with self._lock:
+            for known, engine in self._made:
+                if known == database:
+                    return engine
+            self._made.append((database, database.engine()))
+            return self._made[-1][1]
+
+    async def dispose(self) -> None:
+        for _, engine in self._made:
+            if isinstance(engine, AsyncEngine):
+                await engine.dispose()
+            else:
+                engine.dispose()
+
+
+@dependency(scope=Scope.REPLICA)
+async def _engines() -> AsyncIterator[_Engines]:
+    engines = _Engines()
+    try:
+        yield engines
+    finally:
+        await engines.dispose()
+
+
+_OfReplica = Annotated[_Engines, _engines]
+
+
+class _Sessions:
+    """What both kinds have."""
+
+    is_async = False
+    is_transaction = True
+    """That a collector does all or nothing of a request."""
+
+    def __init__(
+        self,
+        url: str | SecretStr | URL,
+        *,
+        user: str | None = None,
+        password: str | SecretStr | None = None,
+        expire_on_commit: bool = False,
+        autoflush: bool = False,
+        **engine_options: Any,
+    ) -> None:
+        self.database = Database(url, user=user, password=password, is_async=self.is_async, **engine_options)
+        self._expires, self._autoflush = expire_on_commit, autoflush
+        mark(self, Scope.PROCESS)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.database)!r})"
+
+
+class SessionDep(_Sessions):
+    """A session for synchronous functions: `session: Annotated[Session, SessionDep(URL)]`.
+
+    At the end of the request or call it is committed, before the reply is sent, so that a commit that
+    fails is an error of the request; after an error it is rolled back; it is always closed. In a collector
+    an error is any reply but a success, and when a call of its function raises, nothing of the request is
+    written. A stream that is sent after the function has returned needs a session of its own.
+
+    Args:
+        url: Of the database, as SQLAlchemy reads it; PostgreSQL without a driver is reached by psycopg.
+        user: In place of the URL's.
+        password: In place of the URL's.
+        expire_on_commit: Whether what a session has loaded must be loaded again after a commit.
+        autoflush: Whether a query first sends what the session has changed.
+        engine_options: Arguments of SQLAlchemy's `create_engine`, such as `pool_size`.
+
+    Raises:
+        InvalidOption: The URL or an option cannot be used.
+        MissingExtra: The driver is not installed.
+    """
+
+    def __call__(self, engines: _OfReplica) -> Iterator[Session]:
+        """Yield a session."""
+        engine = engines.of(self.database)
+        with Session(engine, expire_on_commit=self._expires, autoflush=self._autoflush) as session:
+            yield session
+            session.commit()
+
+
+class AsyncSessionDep(_Sessions):
+    """The same for `async def` functions: `session: Annotated[AsyncSession, AsyncSessionDep(URL)]`.
+
+    The driver must be an asynchronous one: psycopg, asyncpg, aiosqlite. Arguments are those of `SessionDep`.
+    """
+
+    is_async = True
+
+    async def __call__(self, engines: _OfReplica) -> AsyncIterator[AsyncSession]:
+        """Yield a session."""
+        engine = engines.of(self.database)
+        async with AsyncSession(engine, expire_on_commit=self._expires, autoflush=self._autoflush) as session:
+            yield session
+            await session.commit()
