@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sqlalchemy import create_engine, make_url, text
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server of this process; it ends with it."""
-    with pytest.MonkeyPatch.context() as patch:
+    # Not in pytest's folder: run by root, the server is another user, whom each start of a pytest locks out of that.
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="raflow-") as folder:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
         try:
             import pgserver
@@ -21,7 +23,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             if os.environ.get("CI"):
                 raise
             pytest.skip(str(error))
-        server = pgserver.postgres_server.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+        server = pgserver.postgres_server.get_server(Path(folder, "postgres"), cleanup_mode="stop")
         yield server.get_uri()
         server.cleanup()
 

@@ -7,10 +7,9 @@ come with `pip install 'raflow[http]'` and load on first use.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from raflow.errors import MissingExtra
+from raflow.extras import load
 
 if TYPE_CHECKING:
     from fastapi import Body as Body
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response as Response
     from starlette.responses import StreamingResponse as StreamingResponse
 
+    from raflow.http.google import AuthenticatedGoogleUser as AuthenticatedGoogleUser
+    from raflow.http.google import GoogleUser as GoogleUser
     from raflow.http.rate_limit import RateLimit as RateLimit
     from raflow.http.security import ApiKey as ApiKey
     from raflow.http.security import BearerCredentials as BearerCredentials
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "raflow.http.security": ("ApiKey", "BearerCredentials"),
+    "raflow.http.google": ("AuthenticatedGoogleUser", "GoogleUser"),
     "raflow.http.signature": ("Signature",),
     "raflow.http.side_output": ("SideOutput", "SinkDependency"),
     "raflow.http.rate_limit": ("RateLimit",),
@@ -69,7 +71,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "Response", "JSONResponse", "PlainTextResponse", "HTMLResponse", "RedirectResponse", "FileResponse",
     "StreamingResponse",
     "CORSMiddleware", "GZipMiddleware", "HTTPSRedirectMiddleware", "RateLimit",
-    "ApiKey", "BearerCredentials", "Signature",
+    "ApiKey", "BearerCredentials", "AuthenticatedGoogleUser", "GoogleUser", "Signature",
     "SideOutput", "SinkDependency",
 ]  # fmt: skip
 
@@ -81,22 +83,14 @@ def check_installed() -> None:
         MissingExtra: One is not.
     """
     for package in ("fastapi", "uvicorn", "python_multipart", "openapi_ui_bundles"):
-        _load(package)
-
-
-def _load(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        msg = f"HTTP processors need {error.name or module}, which is not installed: pip install 'raflow[http]'"
-        raise MissingExtra(msg) from error
+        load(package, "HTTP processors", "http")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         msg = f"module 'raflow.http' has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(_load(_HOME[name]), name)
+    value = getattr(load(_HOME[name], "HTTP processors", "http"), name)
     globals()[name] = value
     return value
 

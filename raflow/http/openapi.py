@@ -1,4 +1,4 @@
-"""Collectors in `/openapi.json`: FastAPI knows endpoints by their signatures, but not what a collector reads."""
+"""What `/openapi.json` says beside what FastAPI finds in signatures: what collectors read, and how we refuse."""
 
 from __future__ import annotations
 
@@ -34,10 +34,14 @@ class Documented(FastAPI):
     def openapi(self) -> Json:
         """Return the description."""
         found: Json = super().openapi()
-        if self.definitions:
-            schemas: Json = found.setdefault("components", {}).setdefault("schemas", {})
-            for name, schema in self.definitions.items():
-                schemas.setdefault(name, schema)
+        schemas: Json = found.setdefault("components", {}).setdefault("schemas", {})
+        for name, schema in self.definitions.items():
+            schemas.setdefault(name, schema)
+        if _VALIDATION in schemas:  # what user code raises as 422 has a text there
+            schemas[_VALIDATION]["properties"]["detail"] = {}
+        for methods in found["paths"].values():
+            for operation in methods.values():
+                _add_refusals(operation)
         return found
 
     def describe(self, collector: Collector, shape: Shape, status: int) -> Json:
@@ -45,15 +49,18 @@ class Documented(FastAPI):
         record, definitions = _record(shape)
         self.definitions |= definitions
         path = parameters(collector.route)
+        known = record.get("properties", {})
+        described = [_parameter(name, "path", known.get(name, {"type": "string"}), True) for name in path]
         record = _without(record, path)
-        described = [_parameter(name, "path", {"type": "string"}, True) for name in path]
         extra: Json = {}
         if collector.method in ("GET", "DELETE"):
             needed = record.get("required", ())
             fields = record.get("properties", {})
             described += [_parameter(name, "query", schema, name in needed) for name, schema in fields.items()]
         else:
-            extra["requestBody"] = {"required": True, "content": _content(shape, record)}
+            # A text may be empty, and an empty body is none.
+            is_needed = shape.record not in (str, bytes)
+            extra["requestBody"] = {"required": is_needed, "content": _content(shape, record)}
         if described:
             extra["parameters"] = described
         said = {status: _REPLY, 207: _PARTLY, 400: _REFUSED, 415: _REFUSED, 422: _REFUSED, 503: _REFUSED}
@@ -61,6 +68,24 @@ class Documented(FastAPI):
             code: {"description": _MEANS[code], "content": {JSON: {"schema": one}}} for code, one in said.items()
         }
         return {"openapi_extra": extra, "responses": replies, "status_code": status}
+
+
+_VALIDATION = "HTTPValidationError"
+_ERRORS = {
+    "400": "The body cannot be parsed",
+    "401": "Who asks is not proven",
+    "default": "What the processor raises, beyond a limit (408, 413, 429, 503, 504), or an error (500)",
+}
+_DETAIL = {"type": "object", "properties": {"detail": {}, "error_id": {"type": "string"}}}
+
+
+def _add_refusals(operation: Json) -> None:
+    """Add the replies that any processor may give, where it does not say more of them itself."""
+    applies = {"400": "requestBody" in operation, "401": "security" in operation, "default": True}
+    for status, means in _ERRORS.items():
+        if applies[status]:
+            reply = {"description": means, "content": {JSON: {"schema": _DETAIL}}}
+            operation["responses"].setdefault(status, reply)
 
 
 _MEANS = {

@@ -1,6 +1,6 @@
 """Who asks: bearer tokens and API keys, as dependencies that show in OpenAPI where they are used.
 
-Secrets are compared in constant time. What is refused gets 401 and never hears why.
+Secrets are compared in constant time. What is refused gets 401; whoever guesses at a secret never hears why.
 """
 
 from __future__ import annotations
@@ -26,13 +26,24 @@ from raflow.errors import InvalidOption
 Secret = str | SecretStr
 
 
-def refuse_unproven(challenge: str) -> NoReturn:
+def refuse_unproven(challenge: str, why: str = "") -> NoReturn:
     """Refuse a request that does not prove who sent it.
+
+    Args:
+        challenge: For `WWW-Authenticate`.
+        why: For the client; nothing that helps to guess a secret.
 
     Raises:
         HTTPException: 401.
     """
-    raise HTTPException(401, "not authenticated", {"WWW-Authenticate": challenge})
+    detail = f"not authenticated: {why}" if why else "not authenticated"
+    raise HTTPException(401, detail, {"WWW-Authenticate": challenge})
+
+
+def bearer_token(connection: HTTPConnection) -> str:
+    """Return the token of `Authorization: Bearer …`; empty if there is none."""
+    kind, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else ""
 
 
 def revealed(secret: Secret) -> bytes:
@@ -54,10 +65,10 @@ class _Bearer(SecurityBase):
         self.scheme_name = "BearerCredentials"
 
     async def __call__(self, connection: HTTPConnection) -> str:
-        kind, _, token = connection.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not token.strip():
+        token = bearer_token(connection)
+        if not token:
             refuse_unproven("Bearer")
-        return token.strip()
+        return token
 
 
 @dependency(scope=Scope.PROCESS)

@@ -135,6 +135,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _is_reading(self) -> bool:
+        """Return whether the request that is being read is the only one, and not answered yet."""
+        return self._in_body and self._is_answering() and not self.cycle.response_started and not self.pipeline
+
     def _header_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
@@ -157,6 +161,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int) -> None:
         """Answer with a status alone, unless that could be taken for the answer to an earlier request; and close."""
-        if not self._is_answering():
+        if not self._is_answering() or self._is_reading():
             self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        if self._is_reading():
+            self.cycle.disconnected = True  # what the application may still say to it is dropped
+            self.cycle.message_event.set()
         self.transport.close()

@@ -46,6 +46,10 @@ class Wire:
         self._file.readline()
         return body
 
+    def read(self, count: int) -> bytes:
+        """Read so many bytes."""
+        return self._file.read(count)
+
     def rest(self) -> bytes:
         """Read until the server closes."""
         try:
