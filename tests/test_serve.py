@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from raflow.options import Resources
 from raflow.runtime.engine import Capacity
 from raflow.runtime.run import Run
 from raflow.serve import address_of, needs, serving_options
+from raflow.stores import SqlReplies
 from tests.runtime.serving.conftest import until
 
 WAIT_S = 90.0
@@ -285,3 +287,23 @@ class Made:
 
 def where_made(made: Made) -> int:
     return made.pid
+
+
+def test_replicas_of_one_run_answer_a_repeated_key_alike(started: Callable[..., Run], tmp_path: Path) -> None:
+    flow = answering(num_replicas=2)
+    store = SqlReplies(f"sqlite:///{tmp_path}/replies.db")
+    sink = JsonLinesFiles(tmp_path / "out")
+    flow.add_collector(collector("/readings", sink=sink, idempotency_store=store)(warm))
+    run = started(flow)
+    until(lambda: (http := run.stats().http) and http.replicas and not http.starting)
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda _: once(f"{run.url}/readings"), range(24)))
+    assert {(reply.status_code, reply.text) for reply in replies} == {(200, '{"success":true,"records":1}')}
+    ended(run)
+    lines = [line for file in (tmp_path / "out").glob("*.jsonl") for line in file.read_text().splitlines()]
+    assert lines == ['{"station":"Ada","celsius":20.0}']
+
+
+def once(url: str) -> httpx.Response:
+    """A request on a connection of its own, so that any replica may get it."""
+    return httpx.post(url, json={"station": "Ada"}, headers={"Idempotency-Key": "7"}, timeout=WAIT_S)
