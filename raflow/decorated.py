@@ -6,9 +6,9 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from raflow.errors import FlowError
+from raflow.errors import FlowError, InvalidProcessor
 
 CARRIED: set[str] = set()
 """Names of the modules that replicas cannot import: what is in them travels as it is."""
@@ -49,6 +49,32 @@ class Decorated:
     def _parts(self) -> tuple[Any, ...]:
         """Return the arguments that make an equal one."""
         raise NotImplementedError
+
+
+Made = TypeVar("Made", bound=Decorated)
+Decorator = Callable[[Callable[..., Any]], Made]
+
+
+def adding(make: Decorator[Made], add: Callable[[Made], None]) -> Decorator[Made]:
+    """Return a decorator that makes what another one does, and adds it to its container."""
+
+    def decorate(code: Callable[..., Any]) -> Made:
+        made = make(code)
+        add(made)
+        return made
+
+    return decorate
+
+
+def refuse_decorated(code: Any) -> None:
+    """Check that code is not decorated yet.
+
+    Raises:
+        InvalidProcessor: It is.
+    """
+    if isinstance(code, Decorated):
+        msg = f"{code.name!r} is a {code.kind} already; decorate its function once"
+        raise InvalidProcessor(msg)
 
 
 def own_name(code: Any, name: str | None) -> str:

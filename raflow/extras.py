@@ -13,7 +13,7 @@ def load(module: str, what: str, extra: str) -> Any:
 
     Args:
         module: Its name.
-        what: What is to be had with it, for the error: "HTTP processors".
+        what: Needs it, for the error: "HTTP".
         extra: Its name.
 
     Raises:
@@ -24,5 +24,5 @@ def load(module: str, what: str, extra: str) -> Any:
     except MissingExtra:
         raise
     except ImportError as error:
-        msg = f"{what} need {error.name or module}, which is not installed: pip install 'raflow[{extra}]'"
+        msg = f"{what} needs {error.name or module}, which is not installed: pip install 'raflow[{extra}]'"
         raise MissingExtra(msg) from error

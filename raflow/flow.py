@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raflow.decorated import Made, adding
 from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
 from raflow.http.collector import Collector, collector
 from raflow.http.declared import HttpApp
@@ -106,14 +107,7 @@ class Flow:
         **options: Any,
     ) -> Callable[[Callable[..., Any]], Processor]:
         """Make a function or class a consumer of this Flow; see `raflow.consumer` for the arguments."""
-        make = consumer(source, sink, name=name, **options)
-
-        def decorate(code: Callable[..., Any]) -> Processor:
-            processor = make(code)
-            self.add_consumer(processor)
-            return processor
-
-        return decorate
+        return adding(consumer(source, sink, name=name, **options), self.add_consumer)
 
     def add_consumer(self, processor: Processor) -> None:
         """Add a consumer that was declared elsewhere with `@consumer(...)`.
@@ -122,11 +116,7 @@ class Flow:
             DuplicateName: The Flow has another processor of that name.
             InvalidProcessor: It was not made by `@consumer(...)`.
         """
-        if not isinstance(processor, Processor):
-            msg = f"{processor!r} is no consumer; decorate it with @consumer(source=..., sink=...) first"
-            raise InvalidProcessor(msg)
-        self._refuse_second(processor.name, "give one of them name='...'")
-        self._processors[processor.name] = processor
+        self._add(processor, Processor, self._processors, "@consumer(source=..., sink=...)")
 
     def collector(
         self,
@@ -138,14 +128,7 @@ class Flow:
         **options: Any,
     ) -> Callable[[Callable[..., Any]], Collector]:
         """Make a function or class a collector of this Flow; see `raflow.collector` for the arguments."""
-        make = collector(route, method, sink, name=name, **options)
-
-        def decorate(code: Callable[..., Any]) -> Collector:
-            made = make(code)
-            self.add_collector(made)
-            return made
-
-        return decorate
+        return adding(collector(route, method, sink, name=name, **options), self.add_collector)
 
     def add_collector(self, collector: Collector) -> None:
         """Add a collector that was declared elsewhere with `@collector(...)`.
@@ -154,11 +137,7 @@ class Flow:
             DuplicateName: The Flow has another processor of that name.
             InvalidProcessor: It was not made by `@collector(...)`.
         """
-        if not isinstance(collector, Collector):
-            msg = f"{collector!r} is no collector; decorate it with @collector(route, method, sink=...) first"
-            raise InvalidProcessor(msg)
-        self._refuse_second(collector.name, "give one of them name='...'")
-        self._collectors[collector.name] = collector
+        self._add(collector, Collector, self._collectors, "@collector(route, method, sink=...)")
 
     def service(self, base_route: str = "/", *, service_id: str | None = None, **options: Any) -> Service:
         """Return a new service of this Flow; see `raflow.Service` for the arguments."""
@@ -181,6 +160,13 @@ class Flow:
             service.service_id = f"{service.base_route}#{twins + 1}" if twins else service.base_route
         self._refuse_second(service.service_id, "give one of them service_id='...'")
         self._services[service.service_id] = service
+
+    def _add(self, one: Made, kind: type[Made], known: dict[str, Made], how: str) -> None:
+        if not isinstance(one, kind):
+            msg = f"{one!r} is no {kind.kind}; decorate it with {how} first"
+            raise InvalidProcessor(msg)
+        self._refuse_second(one.name, "give one of them name='...'")
+        known[one.name] = one
 
     def _refuse_second(self, name: str, how: str) -> None:
         if name in {**self._processors, **self._collectors, **self._services}:

@@ -154,6 +154,19 @@ class ProcessorOptions(Resources):
         return ProcessorOptions(**values)
 
 
+class ConnectionOptions(_Options):
+    """What clients may do with connections to collectors and services."""
+
+    header_bytes: int = Field(default=64 << 10, ge=1)
+    """Of one request's line and headers, or of its trailers; beyond it the answer is 431."""
+    header_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """From the connection, or a request's first byte, to the end of its headers; beyond it the answer is 408."""
+    keep_alive_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    """How long a connection may be idle between two requests."""
+    leave_s: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    """How long one of a leaving replica may be idle, each answer telling its client to go."""
+
+
 _HTTP_NAMES = {
     "max_concurrent_queries": "max_concurrent_requests",
     "target_num_ongoing_requests_per_replica": "target_ongoing_requests",
@@ -175,6 +188,8 @@ class HttpOptions(Resources):
     """Whether replicas are added and removed by `target_ongoing_requests`."""
     target_ongoing_requests: float = Field(default=16.0, gt=0)
     """Requests that a replica should have under way, on average; above it, replicas are added."""
+    calm_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    """How long fewer replicas must have been enough before some leave."""
     max_concurrent_requests: int = Field(default=100, ge=1)
     """Requests that a replica works on at once; the next one gets 503 and `Retry-After`. Websockets
     do not count. It is also how many calls of synchronous functions run at once, in threads."""
@@ -239,6 +254,10 @@ class FlowOptions(ProcessorOptions):
     access_log: bool = False
     """Whether each HTTP request gets a line in the log `raflow.access`, at INFO: client, method, path without its
     query, status, milliseconds and request id."""
+    connections: ConnectionOptions = ConnectionOptions()
+    """Limits of each HTTP connection."""
+    hung_after_s: float = Field(default=60.0, gt=0)
+    """An HTTP replica whose event loop has been blocked for so long is replaced."""
     aws_access_key_id: str | None = Field(default=None, repr=False)
     """AWS key for every `s3://` access that has no `storage_options` of its own."""
     aws_secret_access_key: SecretStr | None = Field(default=None, repr=False)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from raflow.code import Code, called
-from raflow.decorated import Decorated, own_name
-from raflow.errors import InvalidOption, InvalidProcessor
+from raflow.decorated import Decorated, own_name, refuse_decorated
+from raflow.errors import InvalidOption
 from raflow.nodes import Node
 from raflow.options import ProcessorOptions
 from raflow.sinks import Sink
@@ -84,9 +84,7 @@ def consumer(
     sinks = sinks_of(sink)
 
     def decorate(code: Callable[..., Any]) -> Processor:
-        if isinstance(code, Decorated):
-            msg = f"{code.name!r} is a {code.kind} already; give it to flow.add_{code.kind}"
-            raise InvalidProcessor(msg)
+        refuse_decorated(code)
         named = own_name(code, name)
         called(code, named)
         return Processor(code, source, sinks, named, dict(options))

@@ -205,13 +205,16 @@ def serving_options(http: HttpApp, held: Resources, capacity: Capacity, *, besid
     fixed = max((one.num_replicas or 0 for one in every), default=0)
     least = fixed or max(one.min_replicas for one in every)
     most = fixed or max(one.max_replicas or (room if one.autoscale else one.min_replicas) for one in every)
-    target = min(one.target_ongoing_requests for one in every)
+    target, calm_s = min(one.target_ongoing_requests for one in every), max(one.calm_s for one in every)
     flow = http.options
     secret = flow.tls_key_password.get_secret_value() if flow.tls_key_password else None
     tls = Tls(flow.tls_certificate, flow.tls_key, secret) if flow.tls_certificate and flow.tls_key else None
     return ServingOptions(
         needs=held,
-        scaling=HttpScaling(target, least, max(least, most)),
+        scaling=HttpScaling(target, least, max(least, most), calm_s),
+        connections=flow.connections,
         tls=tls,
         drain_timeout_s=flow.drain_timeout_s,
+        start_timeout_s=flow.start_timeout_s,
+        hung_after_s=flow.hung_after_s,
     )

@@ -33,6 +33,6 @@ def __getattr__(name: str) -> Any:
     if name not in ("SessionDep", "AsyncSessionDep"):
         msg = f"module 'raflow.dependencies' has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(load("raflow.dependencies.sql", "sessions of SQL databases", "sql"), name)
+    value = getattr(load("raflow.dependencies.sql", name, "sql"), name)
     globals()[name] = value
     return value

@@ -76,21 +76,24 @@ __all__ = [  # noqa: RUF022 - grouped by use
 ]  # fmt: skip
 
 
-def check_installed() -> None:
+def check_installed(what: str = "HTTP") -> None:
     """Check that the packages for HTTP are there.
+
+    Args:
+        what: Needs them.
 
     Raises:
         MissingExtra: One is not.
     """
     for package in ("fastapi", "uvicorn", "python_multipart", "openapi_ui_bundles"):
-        load(package, "HTTP processors", "http")
+        load(package, what, "http")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         msg = f"module 'raflow.http' has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(load(_HOME[name], "HTTP processors", "http"), name)
+    value = getattr(load(_HOME[name], "HTTP", "http"), name)
     globals()[name] = value
     return value
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from raflow import convert
 from raflow.code import Code
-from raflow.decorated import Decorated, own_name
-from raflow.errors import InvalidOption, InvalidProcessor
+from raflow.decorated import Decorated, own_name, refuse_decorated
+from raflow.errors import InvalidOption
 from raflow.http.routes import WEBSOCKET, checked_method, checked_route
 from raflow.options import CollectorOptions
 from raflow.processors import sinks_of
@@ -101,9 +101,7 @@ def collector(
     sinks = sinks_of(sink)
 
     def decorate(code: Callable[..., Any]) -> Collector:
-        if isinstance(code, Decorated):
-            msg = f"{code.name!r} is a {code.kind} already; decorate its function once"
-            raise InvalidProcessor(msg)
+        refuse_decorated(code)
         named = own_name(code, name)
         takes, returns = Code(code).annotations(named)
         convert.shape_of(takes)

@@ -1,4 +1,4 @@
-"""What one replica is doing, as numbers: the serving runtime reads them to scale, drain and route."""
+"""What only the application knows of its replica; requests are counted by whoever serves it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,6 @@ from dataclasses import dataclass
 class Counts:
     """Changed on the application's event loop alone; any thread may read."""
 
-    ongoing: int = 0
-    """Requests under way."""
-    total: int = 0
-    """Requests that have come since the start."""
-    websockets: int = 0
-    """Open websockets; no requests in the sense of the other two."""
     abandoned: int = 0
     """Synchronous calls that were given up because their time was up; each may still hold its thread, so that
     a replica with many of them should be replaced."""

@@ -26,7 +26,7 @@ _GOING_AWAY, _INTERNAL_ERROR = 1001, 1011
 
 
 class Door:
-    """Counts requests, gives each an id, and answers for what was raised: no traceback reaches a client.
+    """Gives each request an id, and answers for what was raised: no traceback reaches a client.
 
     Args:
         app: The application inside.
@@ -49,13 +49,10 @@ class Door:
             await self.app(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        counts = self.counts
         reply = scope[KEY] = Reply(send, request_id_of(scope))
-        counts.ongoing += 1
-        counts.total += 1
         began = time.perf_counter()
         try:
-            if counts.is_ready or scope["path"] in _ALWAYS:
+            if self.counts.is_ready or scope["path"] in _ALWAYS:
                 await self.app(scope, receive, reply.send)
             else:
                 await refuse(scope, receive, reply.send, 503, _NOT_READY, {"Retry-After": "1"})
@@ -63,18 +60,13 @@ class Door:
             error_id = logged(f"{scope['method']} {shown_path(scope)}", error, request_id=reply.request_id.decode())
             if reply.started and not reply.is_taken:
                 raise  # the server must cut what it has begun to send
-            if isinstance(error, StoreError):
-                detail, headers = "what replicas share cannot be used; try again", {"Retry-After": "1"}
-                await refuse(scope, receive, reply.send, 503, detail, headers, error_id=error_id)
-            else:
-                await refuse(scope, receive, reply.send, 500, "internal error", error_id=error_id)
+            status, detail, headers = _NO_STORE if isinstance(error, StoreError) else _ERROR
+            await refuse(scope, receive, reply.send, status, detail, headers, error_id=error_id)
         finally:
-            counts.ongoing -= 1
             if self.logs_access:
                 _log_access(scope, reply, time.perf_counter() - began)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.counts.websockets += 1
         try:
             if self.counts.is_ready:
                 await self.app(scope, receive, send)
@@ -85,10 +77,10 @@ class Door:
         except Exception as error:
             error_id = logged(f"websocket {shown_path(scope)}", error)
             await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": f"error {error_id}"})
-        finally:
-            self.counts.websockets -= 1
 
 
+_NO_STORE = 503, "what replicas share cannot be used; try again", {"Retry-After": "1"}
+_ERROR: tuple[int, str, dict[str, str]] = 500, "internal error", {}
 _NOT_READY = "the application is not ready: it starts or ends, or its host runs no ASGI lifespan"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raflow.code import check_constructor
-from raflow.decorated import Decorated, own_name
+from raflow.decorated import Decorated, adding, own_name, refuse_decorated
 from raflow.errors import InvalidOption, InvalidProcessor
 from raflow.http.routes import checked_method, checked_route
 from raflow.options import HttpOptions
@@ -52,9 +52,7 @@ def endpoint(route: str, method: str = "GET", *, name: str | None = None) -> Cal
     route, method = checked_route(route), checked_method(method)
 
     def decorate(code: Callable[..., Any]) -> Endpoint:
-        if isinstance(code, Decorated):
-            msg = f"{code.name!r} is a {code.kind} already; decorate its function once"
-            raise InvalidProcessor(msg)
+        refuse_decorated(code)
         _check(code)
         return Endpoint(code, route, method, own_name(code, name))
 
@@ -116,14 +114,7 @@ class Service:
         self, route: str, method: str = "GET", *, name: str | None = None
     ) -> Callable[[Callable[..., Any]], Endpoint]:
         """Make a function or class an endpoint of this service; see `raflow.endpoint` for the arguments."""
-        make = endpoint(route, method, name=name)
-
-        def decorate(code: Callable[..., Any]) -> Endpoint:
-            made = make(code)
-            self.add_endpoint(made)
-            return made
-
-        return decorate
+        return adding(endpoint(route, method, name=name), self.add_endpoint)
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Add an endpoint that was declared elsewhere with `@endpoint(...)`.

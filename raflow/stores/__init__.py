@@ -23,6 +23,6 @@ def __getattr__(name: str) -> Any:
     if name not in ("SqlAllowances", "SqlReplies"):
         msg = f"module 'raflow.stores' has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(load("raflow.stores.sql", "stores in SQL databases", "sql"), name)
+    value = getattr(load("raflow.stores.sql", name, "sql"), name)
     globals()[name] = value
     return value

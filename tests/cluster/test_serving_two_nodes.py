@@ -15,9 +15,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]  # Ray notices a dead n
 PROGRAM = """
 from raflow import engines
 from raflow.options import Resources
-from raflow.runtime.serving.options import ServingOptions
-from raflow.runtime.serving.scaling import HttpScaling
+from raflow.runtime.serving.address import LOOPBACK
 from raflow.runtime.serving.serving import Serving
+from tests.runtime.serving.conftest import scaling, serving_options
 from fastapi import FastAPI
 
 
@@ -31,8 +31,8 @@ def make():
 
 engine = engines.make("ray")
 engine.start()
-scaling = HttpScaling(min_replicas=2, max_replicas=2)
-serving = Serving("api", engine, make, options=ServingOptions(Resources(num_cpus=1), scaling))
+options = serving_options(needs=Resources(num_cpus=1), scaling=scaling(2, 2))
+serving = Serving("api", engine, make, LOOPBACK, options)
 serving.start()
 serving.wait_ready(120)
 print(serving.address, flush=True)

@@ -15,8 +15,8 @@ import pytest
 from raflow import Flow
 from raflow.connectors.memory import MemorySink
 from raflow.http import WebSocket
+from raflow.options import ConnectionOptions
 from raflow.runtime.serving.address import LOOPBACK, bind, unbind
-from raflow.runtime.serving.protocol import HttpLimits
 from raflow.runtime.serving.replica import ServingReplica
 from tests.runtime.serving.wire import Wire
 
@@ -54,7 +54,7 @@ class Port:
 @pytest.fixture(scope="module")
 def port() -> Iterator[Port]:
     port = Port()
-    replica = ServingReplica(app.asgi, HttpLimits(header_timeout_s=0.3), None, "abused[0]")
+    replica = ServingReplica(app.asgi, ConnectionOptions(header_timeout_s=0.3), None, "abused[0]")
     assert replica.setup(port) is None
     yield port
     replica.drain(0.0, 5.0)

@@ -108,19 +108,6 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_harms_nobody(caplog: pyt
     assert caplog.records == []
 
 
-def test_requests_and_websockets_are_counted_apart() -> None:
-    asgi = app.asgi()
-    counts = asgi.state.counts
-    assert (counts.is_ready, counts.total) == (False, 0)
-    with serving(asgi) as client:
-        client.get("/id")
-        client.get("/nonesuch")
-        host, port = address(client)
-        with connect(f"ws://{host}:{port}/talk"):
-            assert (counts.ongoing, counts.total, counts.websockets, counts.is_ready) == (0, 2, 1, True)
-    assert (counts.websockets, counts.is_ready) == (0, False)
-
-
 def test_a_websocket_whose_client_leaves_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     with serving(app) as client, caplog.at_level(logging.ERROR):
         host, port = address(client)

@@ -1,11 +1,10 @@
-"""What is set for the HTTP side of a run."""
+"""What is set for the HTTP side of a run; the defaults are in `raflow/options.py`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from raflow.options import Resources
-from raflow.runtime.serving.protocol import HttpLimits
+from raflow.options import ConnectionOptions, Resources
 from raflow.runtime.serving.scaling import HttpScaling
 from raflow.runtime.serving.server import Tls
 
@@ -14,16 +13,14 @@ from raflow.runtime.serving.server import Tls
 class ServingOptions:
     """Of one HTTP pool."""
 
-    needs: Resources = field(default_factory=Resources)
+    needs: Resources
     """Of one replica."""
-    scaling: HttpScaling = field(default_factory=HttpScaling)
-    limits: HttpLimits = field(default_factory=HttpLimits)
-    tls: Tls | None = None
-    grace_s: float = 2.0
-    """How long connections of a leaving replica may be idle, each answer telling their clients to go."""
-    drain_timeout_s: float = 30.0
+    scaling: HttpScaling
+    connections: ConnectionOptions
+    tls: Tls | None
+    drain_timeout_s: float
     """For requests of a leaving replica to end."""
-    start_timeout_s: float = 60.0
+    start_timeout_s: float
     """From asking for a replica to its first connection."""
-    hung_after_s: float = 60.0
+    hung_after_s: float
     """A replica whose event loop has been blocked for so long is replaced."""

@@ -70,7 +70,7 @@ class HttpPool:
         self.members: dict[int, Member] = {}
         self._engine = engine
         self._options = options
-        self._packed = engine.pack(ServingReplica, make, options.limits, options.tls)
+        self._packed = engine.pack(ServingReplica, make, options.connections, options.tls)
         self._tell = tell
         self._next = 0
 
@@ -117,7 +117,7 @@ class HttpPool:
     def _leave(self, member: Member, timeout_s: float) -> None:
         if member.ready:
             member.leaving = time.monotonic() + timeout_s
-            self._call(member.index, "drained", "drain", min(self._options.grace_s, timeout_s), timeout_s)
+            self._call(member.index, "drained", "drain", min(self._options.connections.leave_s, timeout_s), timeout_s)
         else:
             self.remove(member.index)
 

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-
-@dataclass(frozen=True)
-class HttpLimits:
-    """What one connection may take."""
-
-    header_bytes: int = 64 << 10
-    """Of one request's line and headers, or of its trailers; beyond it the answer is 431."""
-    header_timeout_s: float = 10.0
-    """From the connection, or a request's first byte, to the end of its headers; beyond it the answer is 408."""
-    keep_alive_s: float = 5.0
-    """How long a connection may be idle between two requests."""
+from raflow.options import ConnectionOptions
 
 
 class Gate:
@@ -28,7 +17,7 @@ class Gate:
         limits: Of each connection.
     """
 
-    def __init__(self, limits: HttpLimits) -> None:
+    def __init__(self, limits: ConnectionOptions) -> None:
         self.limits = limits
         self.leaving_s: float | None = None
         """Once the server drains: how long a connection may still be idle."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from raflow.errors import EngineError, ReplicaLost
+from raflow.options import ConnectionOptions
 from raflow.runtime.engine import Handover
 from raflow.runtime.failure import Failure, explain
 from raflow.runtime.serving.counting import Application, Counted, Load
-from raflow.runtime.serving.protocol import HttpLimits
 from raflow.runtime.serving.server import Drained, Server, Tls
 
 _SHUTDOWN_S = 30.0
@@ -49,7 +49,12 @@ class ServingReplica:
     """
 
     def __init__(
-        self, make: Callable[[], Application], limits: HttpLimits, tls: Tls | None, name: str, own_process: bool = False
+        self,
+        make: Callable[[], Application],
+        limits: ConnectionOptions,
+        tls: Tls | None,
+        name: str,
+        own_process: bool = False,
     ) -> None:
         self.name = name
         self._make = make

@@ -25,11 +25,11 @@ _EASE = 0.8
 class HttpScaling:
     """How large the pool may be, and how busy a replica."""
 
-    target_ongoing_requests: float = 8.0
+    target_ongoing_requests: float
     """Of one replica, on average."""
-    min_replicas: int = 1
-    max_replicas: int = 1
-    calm_s: float = 30.0
+    min_replicas: int
+    max_replicas: int
+    calm_s: float
     """How long a smaller pool must have been enough before it shrinks."""
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import uvicorn
 
 from raflow.errors import InvalidOption
+from raflow.options import ConnectionOptions
 from raflow.runtime.serving.counting import Counted, Load
-from raflow.runtime.serving.protocol import Gate, HttpLimits, HttpProtocol
+from raflow.runtime.serving.protocol import Gate, HttpProtocol
 
 _LOOK_S = 0.02
 _LAST_WORDS_S = 1.0
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         application: Counted,
-        limits: HttpLimits,
+        limits: ConnectionOptions,
         tls: Tls | None,
         on_started: Callable[[asyncio.AbstractEventLoop], None],
     ) -> None:

@@ -16,7 +16,7 @@ from raflow.errors import EngineError, RaflowError, RunFailed
 from raflow.metrics import HttpStats, Resized, Status
 from raflow.runtime.engine import Engine, Handover, Listener
 from raflow.runtime.failure import Failure, run_failed
-from raflow.runtime.serving.address import LOOPBACK, Address
+from raflow.runtime.serving.address import Address
 from raflow.runtime.serving.counting import Application, Load
 from raflow.runtime.serving.options import ServingOptions
 from raflow.runtime.serving.pool import HttpPool, Member
@@ -52,8 +52,8 @@ class Serving:
         name: str,
         engine: Engine,
         make: Callable[[], Application],
-        address: Address = LOOPBACK,
-        options: ServingOptions | None = None,
+        address: Address,
+        options: ServingOptions,
     ) -> None:
         self.name = name
         self.status = Status.PENDING
@@ -62,7 +62,7 @@ class Serving:
         self._engine = engine
         self._make = make
         self._asked = address
-        self._options = options or ServingOptions()
+        self._options = options
         self._inbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"raflow serving {name}", daemon=True)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from raflow import engines
+from raflow.options import ConnectionOptions, Resources
 from raflow.runtime.serving.address import LOOPBACK, Address, bind, unbind
 from raflow.runtime.serving.options import ServingOptions
-from raflow.runtime.serving.protocol import HttpLimits
 from raflow.runtime.serving.replica import ServingReplica
 from raflow.runtime.serving.scaling import HttpScaling
 from raflow.runtime.serving.serving import Serving
@@ -31,6 +31,18 @@ def until(condition: Callable[[], Any]) -> None:
         time.sleep(0.02)
 
 
+def scaling(least: int, most: int, target_ongoing_requests: float = 8.0) -> HttpScaling:
+    """How large a pool may be."""
+    return HttpScaling(target_ongoing_requests, least, most, calm_s=30.0)
+
+
+def serving_options(**given: Any) -> ServingOptions:
+    """Options for a test; those that it does not give are short where a test would wait."""
+    given = {"needs": Resources(), "connections": ConnectionOptions(leave_s=0.3), "tls": None, **given}
+    times = {"drain_timeout_s": 30.0, "start_timeout_s": 60.0, "hung_after_s": 60.0}
+    return ServingOptions(**{**times, **given})
+
+
 @pytest.fixture
 def serve(engine: str) -> Iterator[Serve]:
     """Starts a pool: `serve(app, replicas=…, address=…, **options)`."""
@@ -39,9 +51,8 @@ def serve(engine: str) -> Iterator[Serve]:
     running: list[Serving] = []
 
     def start(app: App, *, replicas: int = 1, address: Address = LOOPBACK, ready: bool = True, **given: Any) -> Serving:
-        given.setdefault("scaling", HttpScaling(min_replicas=replicas, max_replicas=replicas))
-        given.setdefault("grace_s", 0.3)
-        serving = Serving("api", made, app, address, ServingOptions(**given))
+        given.setdefault("scaling", scaling(replicas, replicas))
+        serving = Serving("api", made, app, address, serving_options(**given))
         serving.start()
         running.append(serving)
         if ready:
@@ -77,7 +88,7 @@ def start(port: Port) -> Iterator[Start]:
     running: list[ServingReplica] = []
 
     def start(app: App, **limits: Any) -> ServingReplica:
-        replica = ServingReplica(app, HttpLimits(**limits), None, f"api[{len(running)}]")
+        replica = ServingReplica(app, ConnectionOptions(**limits), None, f"api[{len(running)}]")
         assert replica.setup(port) is None
         running.append(replica)
         return replica

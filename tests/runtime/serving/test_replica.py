@@ -12,8 +12,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from raflow.errors import ReplicaLost
+from raflow.options import ConnectionOptions
 from raflow.runtime.failure import Failure
-from raflow.runtime.serving.protocol import HttpLimits
 from raflow.runtime.serving.replica import Ended, ServingReplica
 from tests.runtime.serving.apps import App
 from tests.runtime.serving.conftest import READY_S, Port, Start, until
@@ -154,7 +154,7 @@ def test_it_counts_what_it_does(port: Port, start: Start, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("fails", "user"), [("make", "LookupError"), ("start", "connect_to_database")])
 def test_an_application_that_does_not_start_is_told_with_the_users_traceback(port: Port, fails: str, user: str) -> None:
-    replica = ServingReplica(App(fails=fails), HttpLimits(), None, "api[0]")
+    replica = ServingReplica(App(fails=fails), ConnectionOptions(), None, "api[0]")
     failure = replica.setup(port)
     assert isinstance(failure, Failure)
     assert failure.where == "setup"

@@ -16,15 +16,15 @@ import pytest
 
 from raflow.errors import CannotListen, InvalidOption, RunFailed
 from raflow.metrics import Status
+from raflow.options import ConnectionOptions
 from raflow.runtime.serving.address import Address
-from raflow.runtime.serving.scaling import HttpScaling
 from raflow.runtime.serving.server import Tls
 from raflow.runtime.serving.serving import Serving
 from tests.runtime.serving.apps import App
 from tests.runtime.serving.clients import Clients
-from tests.runtime.serving.conftest import READY_S, Serve, until
+from tests.runtime.serving.conftest import READY_S, Serve, scaling, until
 
-TWO = HttpScaling(min_replicas=1, max_replicas=2, target_ongoing_requests=1000)
+TWO = scaling(1, 2, target_ongoing_requests=1000)
 
 
 def url(serving: Serving, path: str = "/who") -> str:
@@ -64,7 +64,7 @@ def test_a_replica_that_is_killed_costs_only_its_requests_and_is_replaced(serve:
 
 
 def test_clients_move_to_a_new_replica_and_lose_nothing_when_it_leaves(serve: Serve) -> None:
-    serving = serve(App(), scaling=TWO, grace_s=2.0)
+    serving = serve(App(), scaling=TWO, connections=ConnectionOptions(leave_s=2.0))
     with Clients(url(serving)) as clients:
         until(lambda: len(clients.answered_by) == 1)
         serving.scale(2)
@@ -77,7 +77,7 @@ def test_clients_move_to_a_new_replica_and_lose_nothing_when_it_leaves(serve: Se
 
 
 def test_the_pool_grows_when_requests_pile_up(serve: Serve, tmp_path: Path) -> None:
-    serving = serve(App(tmp_path), scaling=HttpScaling(max_replicas=2, target_ongoing_requests=2))
+    serving = serve(App(tmp_path), scaling=scaling(1, 2, target_ongoing_requests=2))
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(httpx.get, url(serving, "/wait?name=a"), timeout=READY_S) for _ in range(8)]
         until(lambda: serving.stats().replicas == 2)
