@@ -6,17 +6,21 @@ One engine per replica and database, one session per request, or per call of a c
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 from pydantic import SecretStr
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import IllegalStateChangeError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 
 from raflow.database import Database
 from raflow.dependencies.declared import dependency
 from raflow.dependencies.scopes import Scope, mark
+
+_LOOK_S = 0.01
 
 
 class _Engines:
@@ -78,6 +82,21 @@ class _Sessions:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.database)!r})"
 
+    def _options(self) -> dict[str, Any]:
+        # Once closed it is of no use: a thread whose time is up would begin a transaction that nobody ends.
+        return {"expire_on_commit": self._expires, "autoflush": self._autoflush, "close_resets_only": False}
+
+
+def _close(session: Session) -> None:
+    """Close a session, also if the thread of a function whose time is up is in the middle of a statement."""
+    while True:
+        try:
+            session.close()
+        except IllegalStateChangeError:
+            time.sleep(_LOOK_S)
+        else:
+            return
+
 
 class SessionDep(_Sessions):
     """A session for synchronous functions: `session: Annotated[Session, SessionDep(URL)]`.
@@ -102,10 +121,12 @@ class SessionDep(_Sessions):
 
     def __call__(self, engines: _OfReplica) -> Iterator[Session]:
         """Yield a session."""
-        engine = engines.of(self.database)
-        with Session(engine, expire_on_commit=self._expires, autoflush=self._autoflush) as session:
+        session = Session(engines.of(self.database), **self._options())
+        try:
             yield session
             session.commit()
+        finally:
+            _close(session)
 
 
 class AsyncSessionDep(_Sessions):
@@ -118,7 +139,6 @@ class AsyncSessionDep(_Sessions):
 
     async def __call__(self, engines: _OfReplica) -> AsyncIterator[AsyncSession]:
         """Yield a session."""
-        engine = engines.of(self.database)
-        async with AsyncSession(engine, expire_on_commit=self._expires, autoflush=self._autoflush) as session:
+        async with AsyncSession(engines.of(self.database), **self._options()) as session:
             yield session
             await session.commit()

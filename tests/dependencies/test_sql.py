@@ -3,6 +3,7 @@
 import logging
 import pickle
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from raflow.dependencies import AsyncSessionDep, SessionDep
 from raflow.errors import InvalidDependency, InvalidOption, MissingExtra
 from raflow.http import HTTPException
 from tests.http.hosts import serving
+from tests.runtime.serving.conftest import until
 
 
 class Base(DeclarativeBase):
@@ -96,6 +98,30 @@ def test_a_replica_has_one_engine_for_a_database_and_keeps_no_connection_busy(da
         assert client.get("/pools").json() == [True, False]
         assert {id(engine) for engine in engines} == {id(engines[0])}
         assert engines[0].pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_what_a_function_does_after_its_time_is_up_is_not_committed(database: str, visits: Any) -> None:
+    app, gate, engines = Flow("guests"), threading.Event(), list[Engine]()
+    db, ended = SessionDep(database), threading.Event()
+
+    @app.service(request_timeout_s=0.1).endpoint("/{name}", "POST")
+    def note(name: str, session: Annotated[Session, db]) -> None:
+        engines.append(session.get_bind())  # type: ignore[arg-type]
+        session.add(Visit(name=name))
+        session.flush()
+        assert gate.wait(30)
+        try:
+            session.add(Visit(name=f"{name} again"))
+            session.flush()  # fails, if it comes just when the session is closed
+        finally:
+            ended.set()
+
+    with serving(app) as client:
+        assert client.post("/ada").status_code == 504
+        gate.set()
+        assert ended.wait(30)
+        until(lambda: not engines[0].pool.checkedout())  # type: ignore[attr-defined]
+    assert visits() == []
 
 
 def test_asynchronous_functions_get_asynchronous_sessions(database: str, visits: Any) -> None:
