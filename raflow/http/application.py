@@ -19,7 +19,7 @@ from raflow import convert
 from raflow.code import Code
 from raflow.dependencies.credentials import FlowCredentials
 from raflow.dependencies.making import Kept
-from raflow.dependencies.needs import needs
+from raflow.dependencies.needs import closure, needs
 from raflow.errors import InvalidProcessor
 from raflow.http.collector import Collector
 from raflow.http.counts import Counts
@@ -87,6 +87,8 @@ class _Building:
         self.own_routes = len(self.app.router.routes)
         for sink in http.sinks():
             self.sink(sink)
+        for make in closure(http.dependencies()):
+            self.share(getattr(make, "store", None))
         for service in http.services:
             self.add_service(service)
         for collector in http.collectors:

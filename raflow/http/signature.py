@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from anyio import to_thread
 from fastapi.openapi.models import APIKey
 from fastapi.security.base import SecurityBase
 from starlette.requests import Request
@@ -19,24 +21,27 @@ from starlette.requests import Request
 from raflow.dependencies.scopes import Scope, mark
 from raflow.errors import InvalidOption
 from raflow.http.security import Secret, refuse_unproven, revealed
+from raflow.stores.replies import ReplyStore
 
 
 class Signature(SecurityBase):
     """Checks a request's signature, as a dependency: `body: Annotated[bytes, Signature(SECRET)]`.
 
     The parameter gets the signed body. A request that is not signed, signed wrongly, older or newer than
-    the window, or that came before within it, gets 401. What came before is known per replica: with several,
-    let the processor be repeatable too. A sender that tries again must sign again. Not for forms, which are
-    read before they could be checked.
+    the window, or that came before within it, gets 401. What came before is known per replica: several need a
+    store that they share. A sender that tries again must sign again. Not for forms, which are read before they
+    could be checked.
 
     Args:
         secret: Shared with the sender.
         header: Where the signature is.
         window_s: How far the timestamp may be from this host's clock, in seconds.
         now: Returns the time in seconds since 1970.
+        store: Where all replicas note what came, such as `raflow.stores.SqlReplies(url)`; while it cannot be used,
+            requests get 503.
 
     Raises:
-        InvalidOption: The secret is empty or the window not positive.
+        InvalidOption: The secret is empty, the window not positive, or the store none.
     """
 
     def __init__(
@@ -46,10 +51,15 @@ class Signature(SecurityBase):
         header: str = "X-Signature",
         window_s: float = 300.0,
         now: Callable[[], float] = time.time,
+        store: ReplyStore | None = None,
     ) -> None:
         if not window_s > 0:
             msg = f"window_s is {window_s!r}; it must be above 0"
             raise InvalidOption(msg)
+        if not isinstance(store, ReplyStore | None):
+            msg = f"store is {store!r}; it must be a ReplyStore, such as raflow.stores.SqlReplies(url)"
+            raise InvalidOption(msg)
+        self.store = store
         self._secret = revealed(secret)
         self._window_s, self._now = window_s, now
         self._seen: OrderedDict[bytes, float] = OrderedDict()
@@ -73,7 +83,7 @@ class Signature(SecurityBase):
             refuse_unproven("Signature")
         body = await request.body()
         right = self._signed(stamp, body)
-        if not any([hmac.compare_digest(right, one) for one in signatures]) or self._came_before(right, now):  # noqa: C419
+        if not any([hmac.compare_digest(right, one) for one in signatures]) or await self._is_repeated(right, now):  # noqa: C419
             refuse_unproven("Signature")
         return body
 
@@ -84,6 +94,15 @@ class Signature(SecurityBase):
 
     def _signed(self, stamp: int, body: bytes) -> bytes:
         return hmac.new(self._secret, b"%d." % stamp + body, hashlib.sha256).digest()
+
+    async def _is_repeated(self, signature: bytes, now: float) -> bool:
+        """Note a good signature; returns whether this replica, or one that shares the store, has seen it before."""
+        if self._came_before(signature, now):
+            return True
+        if self.store is None:
+            return False
+        note = f"signature/{signature.hex()}", signature, secrets.token_hex(16), 2 * self._window_s
+        return not (await to_thread.run_sync(self.store.claim, *note)).is_granted
 
     def _came_before(self, signature: bytes, now: float) -> bool:
         """Note a good signature; those that the window refuses anyway are forgotten."""

@@ -187,6 +187,7 @@ schema = schemathesis.openapi.from_dict(described())
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
+    print("seed", SEED)
     with serving(app) as client:
         yield str(client.base_url)
 

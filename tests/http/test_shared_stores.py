@@ -1,18 +1,16 @@
 """Two replicas of a Flow that share a store: each has an application and a copy of the store of its own."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
 
 from raflow import Flow
 from raflow.errors import InvalidOption
-from raflow.http import RateLimit
+from raflow.http import RateLimit, Signature
 from raflow.stores import SqlAllowances, SqlReplies
 from tests.http.hosts import serving
 from tests.http.sinks import HeldSink
@@ -124,11 +122,33 @@ def test_without_its_store_a_limited_request_is_told_to_come_again() -> None:
         assert client.get("/").status_code == 503
 
 
+def test_a_signed_request_that_came_to_one_replica_is_refused_by_the_other(database: str) -> None:
+    signer = Signature("hush")
+
+    def hooks() -> Flow:
+        app, signed = Flow("hooks"), Signature("hush", store=SqlReplies(database))
+
+        @app.service().endpoint("/hook", "POST")
+        async def hook(body: Annotated[bytes, signed]) -> int:
+            return len(body)
+
+        return app
+
+    with replicas(hooks(), hooks()) as (first, second):
+        headers = {"X-Signature": signer.sign(b"abc")}
+        assert first.post("/hook", content=b"abc", headers=headers).json() == 3
+        assert second.post("/hook", content=b"abc", headers=headers).status_code == 401
+        assert first.post("/hook", content=b"abc", headers=headers).status_code == 401
+        assert second.post("/hook", content=b"d", headers={"X-Signature": signer.sign(b"d")}).json() == 1
+
+
 def test_what_is_no_store_is_refused_at_once() -> None:
     app = Flow("limited")
     app.service().add_middleware(RateLimit, requests=3, per_s=1, store="sqlite:////tmp/a.db")
     with pytest.raises(InvalidOption, match="idempotency_store"):
         app.collector("/a", idempotency_store="sqlite:////tmp/a.db")
+    with pytest.raises(InvalidOption, match="must be a ReplyStore"):
+        Signature("hush", store="sqlite:////tmp/a.db")  # type: ignore[arg-type]
     app.services[0].endpoint("/")(lambda: None)
     with pytest.raises(InvalidOption, match="must be one of Allowances"):
         app.asgi()
