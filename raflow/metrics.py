@@ -111,6 +111,9 @@ class HttpStats:
     connections: int
     websockets: int
     replicas_lost: int
+    min_replicas: int
+    """The bounds of `Run.scale` and of the autoscaler."""
+    max_replicas: int
     resized: tuple[Resized, ...]
     """What the autoscaler has decided; the last thousand."""
 

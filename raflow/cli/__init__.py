@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from raflow import __version__
+from raflow.cli.control import control
 from raflow.cli.outcome import INTERRUPTED, errors
 from raflow.cli.start import start
 from raflow.metrics import Status
@@ -54,6 +55,12 @@ def main() -> None:
 @click.option("--resume", metavar="RUN_ID|last", help="Do only the unfinished work of an earlier run.")
 @click.option("--host", metavar="HOST", help="Where collectors and services answer; default: 127.0.0.1.")
 @click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), help="Default: 8000; 0: a free one.")
+@click.option(
+    "--control-port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    help="Answer `raflow control` at 127.0.0.1:PORT; 0: a free one.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def run(
     target: str,
@@ -121,6 +128,7 @@ def graph(target: str, form: Any, output: Path | None) -> None:
 
 
 main.add_command(start)
+main.add_command(control)
 
 
 def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -74,21 +74,24 @@ __all__ = [  # noqa: RUF022 - grouped by use
 ]  # fmt: skip
 
 
-def check_installed() -> None:
+def check_installed(what: str = "HTTP") -> None:
     """Check that the packages for HTTP are there.
+
+    Args:
+        what: Needs them.
 
     Raises:
         MissingExtra: One is not.
     """
     for package in ("fastapi", "uvicorn", "python_multipart", "openapi_ui_bundles"):
-        _load(package)
+        _load(package, what)
 
 
-def _load(module: str) -> Any:
+def _load(module: str, what: str = "HTTP") -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        msg = f"HTTP processors need {error.name or module}, which is not installed: pip install 'raflow[http]'"
+        msg = f"{what} needs {error.name or module}, which is not installed: pip install 'raflow[http]'"
         raise MissingExtra(msg) from error
 
 

@@ -350,5 +350,7 @@ class Serving:
             connections=sum(one.load.connections for one in members),
             websockets=sum(one.load.websockets for one in members),
             replicas_lost=self._lost,
+            min_replicas=self._options.scaling.min_replicas,
+            max_replicas=self._options.scaling.max_replicas,
             resized=tuple(self._resized),
         )
