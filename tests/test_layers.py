@@ -63,6 +63,7 @@ LATE = {
     ("loading", "flow"): "its errors come sooner than Flow's imports",
     ("cli", "launch"): "--version and --help come at once",
     ("cli", "loading"): "--version and --help come at once",
+    ("cli", "cli.reload"): "its module is the main one of the process that it starts",
     ("cli.outcome", "observe.summary"): "--version and --help come at once",
     ("cli.start", "launch"): "--version and --help come at once",
     ("cli.start", "loading"): "--version and --help come at once",

@@ -61,6 +61,12 @@ def main() -> None:
     type=click.IntRange(0, 65535),
     help="Answer `raflow control` at 127.0.0.1:PORT; 0: a free one.",
 )
+@click.option(
+    "--reload",
+    "reloads",
+    is_flag=True,
+    help="For development: start again when a Python file in the target's folder changes.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def run(
     target: str,
@@ -68,11 +74,19 @@ def run(
     limit: int | None,
     quiet: bool,
     working_dir: str | None,
+    reloads: bool,
     **request: Any,
 ) -> None:
     """Run the Flow at TARGET: file.py, file.py:name or pkg.mod:name."""
     from raflow.launch import Request, log_to_terminal, start, watch
-    from raflow.loading import load
+    from raflow.loading import folder_of, load
+
+    if reloads:
+        from raflow.cli.reload import reload
+
+        with errors():
+            reload(folder_of(target))
+        return
 
     console = Console(stderr=True, quiet=quiet)
     with errors():
