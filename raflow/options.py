@@ -6,8 +6,9 @@ An option given to a processor beats the same one in `FlowOptions`, which beats 
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
@@ -236,6 +237,11 @@ class FlowOptions(ProcessorOptions):
     access_log: bool = False
     """Whether each HTTP request gets a line in the log `raflow.access`, at INFO: client, method, path without its
     query, status, milliseconds and request id."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed:
+    `Request.client`, the access log and rate limits then have the proxy's client. Of a chain it is the last one that
+    is no proxy of yours, so that no client can pass for another. `*` believes everybody, who can then say
+    anything: only behind a unix socket or a network of your own."""
     aws_access_key_id: str | None = Field(default=None, repr=False)
     """AWS key for every `s3://` access that has no `storage_options` of its own."""
     aws_secret_access_key: SecretStr | None = Field(default=None, repr=False)
@@ -270,6 +276,9 @@ class FlowOptions(ProcessorOptions):
         if bool(self.tls_certificate) != bool(self.tls_key):
             msg = "tls_certificate and tls_key go together; give both or neither"
             raise InvalidOption(msg)
+        for wrong in _no_networks(self.trusted_proxies):
+            msg = f"trusted_proxies has {wrong!r}; it can have addresses, networks such as '10.0.0.0/8', and '*'"
+            raise InvalidOption(msg)
 
     def credentials(self) -> Credentials:
         """Return the keys for cloud storage alone."""
@@ -284,6 +293,15 @@ class FlowOptions(ProcessorOptions):
         """Return the processor options that were given here."""
         given = self.explicit()
         return {name: given[name] for name in given if name in ProcessorOptions.model_fields}
+
+
+def _no_networks(proxies: tuple[str, ...]) -> Iterator[str]:
+    for proxy in proxies:
+        try:
+            if proxy != "*":
+                ipaddress.ip_network(proxy)
+        except ValueError:
+            yield proxy
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:

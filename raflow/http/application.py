@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from raflow import convert
 from raflow.code import Code
@@ -78,6 +79,8 @@ class _Building:
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
         self.app.add_middleware(Door, counts=self.counts, logs_access=http.options.access_log)
+        if http.options.trusted_proxies:  # around all that asks who the client is
+            self.app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_trusted(http.options.trusted_proxies))
         self.app.add_exception_handler(RequestValidationError, _invalid)
         add_health(self.app, self.counts)
         add_documents(self.app)
@@ -196,6 +199,10 @@ class _Building:
 
 def _is_synchronous(function: Callable[..., Any]) -> bool:
     return not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
+
+
+def _trusted(proxies: tuple[str, ...]) -> list[str] | str:
+    return "*" if "*" in proxies else list(proxies)
 
 
 def _described(code: Callable[..., Any]) -> dict[str, Any]:
