@@ -110,6 +110,8 @@ class HttpStats:
     """Requests that replicas that left had to cut at their deadline."""
     connections: int
     websockets: int
+    abandoned: int
+    """Synchronous calls that were given up (504) and still hold their threads."""
     replicas_lost: int
     min_replicas: int
     """The bounds of `Run.scale` and of the autoscaler."""

@@ -214,4 +214,5 @@ def serving_options(http: HttpApp, held: Resources, capacity: Capacity, *, besid
         scaling=HttpScaling(target, least, max(least, most)),
         tls=tls,
         drain_timeout_s=flow.drain_timeout_s,
+        max_abandoned_calls=flow.max_abandoned_calls,
     )
