@@ -214,7 +214,7 @@ class Flow:
 
         return make_plan(self, overrides or {})
 
-    def run(
+    def run(  # noqa: PLR0913 - one per option
         self,
         *,
         engine: str = "auto",
@@ -224,6 +224,7 @@ class Flow:
         limit: int | None = None,
         host: str | None = None,
         port: int | None = None,
+        control_port: int | None = None,
     ) -> Run:
         """Run the Flow.
 
@@ -240,6 +241,8 @@ class Flow:
             host: Where collectors and services answer: a name or address of this machine, default 127.0.0.1;
                 0.0.0.0 for all of its interfaces; `unix:/path` for a unix socket.
             port: Default 8000; 0 for a free one, which `Run.url` tells.
+            control_port: Answer `raflow control` at this port of 127.0.0.1 (0 for a free one, see `Run.control`);
+                None: not at all. The token is that of `RAFLOW_CONTROL_TOKEN`, else one is made and printed.
 
         Raises:
             RunFailed: The run failed; `__cause__` is the user's error. Only with `block`.
@@ -247,7 +250,15 @@ class Flow:
         """
         from raflow.launch import Request, launch
 
-        asked = Request(engine=engine, address=address, resume=resume, limit=limit, host=host, port=port)
+        asked = Request(
+            engine=engine,
+            address=address,
+            resume=resume,
+            limit=limit,
+            host=host,
+            port=port,
+            control_port=control_port,
+        )
         return launch(self, asked, block=block)
 
     def start(self, **options: Any) -> Run:

@@ -55,6 +55,7 @@ class Request:
     quiet: bool = False
     host: str | None = None
     port: int | None = None
+    control_port: int | None = None
 
 
 def launch(flow: Flow, request: Request, *, block: bool = True) -> Run:
@@ -76,6 +77,22 @@ def start(flow: Flow, request: Request) -> Run:
     Raises:
         RaflowError: It cannot start; nothing has moved then.
     """
+    if request.control_port is None:
+        return _started(flow, request)
+    check_installed("control_port")
+    from raflow.control import Control
+
+    control = Control(request.control_port)
+    try:
+        run = _started(flow, request)
+    except BaseException:
+        control.close()
+        raise
+    control.serve(run)
+    return run
+
+
+def _started(flow: Flow, request: Request) -> Run:
     began = time.monotonic()
     http = _http_side(flow, request)
     served = set(http.all_options()) if http else set()

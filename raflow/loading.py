@@ -55,6 +55,19 @@ def load(target: str) -> Target:
     return Target(flow, module, folder, target)
 
 
+def folder_of(target: str) -> Path:
+    """Return the folder of a target's source, without importing it: of a module, the working folder.
+
+    Raises:
+        TargetError: There is no such file.
+    """
+    place, _ = _parts(target)
+    if not _is_path(place):
+        return Path.cwd()
+    _check_file(Path(place))
+    return Path(place).resolve().parent
+
+
 def named(target: str) -> Any:
     """Import the module that a target names and return what the name leads to, whatever it is.
 
@@ -88,7 +101,7 @@ def _is_path(place: str) -> bool:
     return "/" in place or place.endswith(".py") or (Path(place).exists() and not Path(place, "__init__.py").exists())
 
 
-def _import_file(path: Path) -> ModuleType:
+def _check_file(path: Path) -> None:
     if not path.exists():
         msg = f"there is no file {path}; targets are file.py, file.py:name, pkg.mod or pkg.mod:name"
         raise TargetError(msg)
@@ -98,6 +111,10 @@ def _import_file(path: Path) -> ModuleType:
     if path.suffix != ".py":
         msg = f"{path} is not a Python file; its name must end with .py"
         raise TargetError(msg)
+
+
+def _import_file(path: Path) -> ModuleType:
+    _check_file(path)
     path = path.resolve()
     name = _module_name(path)
     if name in sys.modules:

@@ -110,7 +110,12 @@ class HttpStats:
     """Requests that replicas that left had to cut at their deadline."""
     connections: int
     websockets: int
+    abandoned: int
+    """Synchronous calls that were given up (504) and still hold their threads."""
     replicas_lost: int
+    min_replicas: int
+    """The bounds of `Run.scale` and of the autoscaler."""
+    max_replicas: int
     resized: tuple[Resized, ...]
     """What the autoscaler has decided; the last thousand."""
 

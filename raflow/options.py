@@ -6,8 +6,9 @@ An option given to a processor beats the same one in `FlowOptions`, which beats 
 
 from __future__ import annotations
 
+import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
@@ -258,6 +259,11 @@ class FlowOptions(ProcessorOptions):
     """Limits of each HTTP connection."""
     hung_after_s: float = Field(default=60.0, gt=0)
     """An HTTP replica whose event loop has been blocked for so long is replaced."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed:
+    `Request.client`, the access log and rate limits then have the proxy's client. Of a chain it is the last one that
+    is no proxy of yours, so that no client can pass for another. `*` believes everybody, who can then say
+    anything: only behind a unix socket or a network of your own."""
     aws_access_key_id: str | None = Field(default=None, repr=False)
     """AWS key for every `s3://` access that has no `storage_options` of its own."""
     aws_secret_access_key: SecretStr | None = Field(default=None, repr=False)
@@ -276,6 +282,9 @@ class FlowOptions(ProcessorOptions):
     """Path of its private key, PEM."""
     tls_key_password: SecretStr | None = Field(default=None, repr=False)
     """Of that key."""
+    max_abandoned_calls: int = Field(default=16, ge=1)
+    """Synchronous calls that got 504 and have still not returned: a replica with so many drains and is replaced,
+    since a thread cannot be ended. The local engine has but one process: there a warning is all."""
     shared_path: bool = False
     """Whether local paths are the same folder on every node (NFS and the like)."""
     drain_timeout_s: float = Field(default=60.0, gt=0)
@@ -292,6 +301,9 @@ class FlowOptions(ProcessorOptions):
         if bool(self.tls_certificate) != bool(self.tls_key):
             msg = "tls_certificate and tls_key go together; give both or neither"
             raise InvalidOption(msg)
+        for wrong in _no_networks(self.trusted_proxies):
+            msg = f"trusted_proxies has {wrong!r}; it can have addresses, networks such as '10.0.0.0/8', and '*'"
+            raise InvalidOption(msg)
 
     def credentials(self) -> Credentials:
         """Return the keys for cloud storage alone."""
@@ -306,6 +318,15 @@ class FlowOptions(ProcessorOptions):
         """Return the processor options that were given here."""
         given = self.explicit()
         return {name: given[name] for name in given if name in ProcessorOptions.model_fields}
+
+
+def _no_networks(proxies: tuple[str, ...]) -> Iterator[str]:
+    for proxy in proxies:
+        try:
+            if proxy != "*":
+                ipaddress.ip_network(proxy)
+        except ValueError:
+            yield proxy
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:

@@ -217,4 +217,5 @@ def serving_options(http: HttpApp, held: Resources, capacity: Capacity, *, besid
         drain_timeout_s=flow.drain_timeout_s,
         start_timeout_s=flow.start_timeout_s,
         hung_after_s=flow.hung_after_s,
+        max_abandoned_calls=flow.max_abandoned_calls,
     )

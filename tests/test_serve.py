@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -174,6 +177,35 @@ def test_what_makes_no_sense_for_http_is_refused() -> None:
         address_of("unix:/tmp/x", 80)
     with pytest.raises(InvalidOption, match="tls_certificate and tls_key go together"):
         FlowOptions(tls_certificate="cert.pem")
+
+
+def never() -> None:
+    threading.Event().wait()
+
+
+def test_a_replica_whose_threads_are_held_for_good_is_replaced_where_that_frees_them(
+    engine: str, started: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = Flow("stuck", FlowOptions(num_cpus=0.5, max_abandoned_calls=2))
+    service = flow.service(num_replicas=1, request_timeout_s=0.1)
+    service.endpoint("/who")(os.getpid)
+    service.endpoint("/never")(never)
+    run = started(flow)
+    with caplog.at_level(logging.WARNING, "raflow"):
+        before = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
+        assert [httpx.get(f"{run.url}/never", timeout=WAIT_S).status_code for _ in range(2)] == [504, 504]
+        until(lambda: any("2 synchronous calls that got 504" in record.getMessage() for record in caplog.records))
+        after = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
+        if engine == "ray":
+            until(lambda: not psutil.pid_exists(before))
+            until(lambda: (http := run.stats().http) is not None and http.replicas == 1)
+            after = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
+    assert (after != before) == (engine == "ray")
+    said = "another replica takes its place" if engine == "ray" else "on the local engine they hold their threads"
+    assert sum(said in record.getMessage() for record in caplog.records) == 1
+    http = ended(run).stats().http
+    assert http is not None
+    assert (http.replicas_lost, http.cut) == (0, 0)
 
 
 def test_a_unix_socket_can_be_answered(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from raflow import __version__
+from raflow.cli.control import control
 from raflow.cli.outcome import INTERRUPTED, errors
 from raflow.cli.start import start
 from raflow.metrics import Status
@@ -54,6 +55,18 @@ def main() -> None:
 @click.option("--resume", metavar="RUN_ID|last", help="Do only the unfinished work of an earlier run.")
 @click.option("--host", metavar="HOST", help="Where collectors and services answer; default: 127.0.0.1.")
 @click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), help="Default: 8000; 0: a free one.")
+@click.option(
+    "--control-port",
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    help="Answer `raflow control` at 127.0.0.1:PORT; 0: a free one.",
+)
+@click.option(
+    "--reload",
+    "reloads",
+    is_flag=True,
+    help="For development: start again when a Python file in the target's folder changes.",
+)
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 def run(
     target: str,
@@ -61,11 +74,19 @@ def run(
     limit: int | None,
     quiet: bool,
     working_dir: str | None,
+    reloads: bool,
     **request: Any,
 ) -> None:
     """Run the Flow at TARGET: file.py, file.py:name or pkg.mod:name."""
     from raflow.launch import Request, log_to_terminal, start, watch
-    from raflow.loading import load
+    from raflow.loading import folder_of, load
+
+    if reloads:
+        from raflow.cli.reload import reload
+
+        with errors():
+            reload(folder_of(target))
+        return
 
     console = Console(stderr=True, quiet=quiet)
     with errors():
@@ -121,6 +142,7 @@ def graph(target: str, form: Any, output: Path | None) -> None:
 
 
 main.add_command(start)
+main.add_command(control)
 
 
 def overrides(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from raflow import convert
 from raflow.code import Code
@@ -35,6 +36,7 @@ from raflow.http.outlet import Outlet
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
 from raflow.http.side_output import Outlets
+from raflow.http.threads import marked
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
 from raflow.sinks import Sink, SinkContext
@@ -81,6 +83,8 @@ class _Building:
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
         self.app.add_middleware(Door, counts=self.counts, logs_access=http.options.access_log)
+        if http.options.trusted_proxies:  # around all that asks who the client is
+            self.app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_trusted(http.options.trusted_proxies))
         self.app.add_exception_handler(RequestValidationError, _invalid)
         add_health(self.app, self.counts)
         add_documents(self.app)
@@ -122,17 +126,15 @@ class _Building:
         return Limits(app, options, f"service {service.service_id!r}", self.counts)
 
     def add_endpoint(self, endpoint: Endpoint, path: str, service: Service, gate: ASGIApp) -> None:
-        function = self.instances.function(endpoint.code)
-        injected = self.injection.into(function)
+        injected = self.injection.into(self.instances.function(endpoint.code))
         if endpoint.method == WEBSOCKET:
             self.app.router.routes.append(_Socket(path, injected, gate=gate, name=endpoint.name))
             return
         self.app.router.routes.append(
             _Route(
                 path,
-                injected,
+                marked(injected) if _is_synchronous(injected) else injected,
                 gate=gate,
-                in_thread=_is_synchronous(function),
                 methods=[endpoint.method],
                 name=endpoint.name,
                 tags=[str(service.service_id)],
@@ -155,7 +157,6 @@ class _Building:
                 collector.route,
                 self.injection.into_handler(ingest.handle, needs(function)),
                 gate=gate,
-                in_thread=_is_synchronous(function),
                 methods=[collector.method],
                 name=collector.name,
                 tags=["collectors"],
@@ -209,7 +210,12 @@ class _Building:
 
 
 def _is_synchronous(function: Callable[..., Any]) -> bool:
-    return not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
+    kinds = inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction
+    return not any(is_kind(function) for is_kind in kinds)
+
+
+def _trusted(proxies: tuple[str, ...]) -> list[str] | str:
+    return "*" if "*" in proxies else list(proxies)
 
 
 def _described(code: Callable[..., Any]) -> dict[str, Any]:
@@ -226,12 +232,9 @@ async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
 class _Route(APIRoute):
     """A route behind a gate, which also sees requests of other methods: CORS asks with OPTIONS."""
 
-    def __init__(
-        self, path: str, function: Callable[..., Any], *, gate: ASGIApp, in_thread: bool, **options: Any
-    ) -> None:
+    def __init__(self, path: str, function: Callable[..., Any], *, gate: ASGIApp, **options: Any) -> None:
         super().__init__(path, function, **options)
         self.gate = gate
-        self.in_thread = in_thread
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[_HANDLE] = super().handle

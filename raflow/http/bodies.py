@@ -143,7 +143,7 @@ class Reader:
         return self._table(table)
 
     def _table(self, table: pa.Table) -> Brought:
-        batch = one_batch(table.to_batches() or pa.RecordBatch.from_pylist([], table.schema))
+        batch = one_batch(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)])
         return self._batch(batch, range(batch.num_rows), batch.num_rows, {}, is_bulk=True)
 
     def _records(self, found: list[Any], is_bulk: bool) -> Brought:
@@ -236,7 +236,7 @@ def _flat(text: bytes) -> pa.Table | None:
         table.validate(full=True)
     except (pa.ArrowException, ValueError):
         return None
-    return table
+    return table if table.num_rows else None
 
 
 def said(error: Exception) -> str:

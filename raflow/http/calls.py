@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from anyio import to_thread
 from starlette.exceptions import HTTPException
 
 from raflow.dependencies.making import bound
 from raflow.http.bodies import Problem
 from raflow.http.door import logged
+from raflow.http.threads import run
 
 _CONCURRENCY = 64
 """Calls of an `async def` function that run at once for one request."""
@@ -42,7 +42,7 @@ class Calls:
         """
         call = bound(self._function, given)
         if not self._is_async:
-            return await to_thread.run_sync(lambda: [self._one(call, value) for value in values])
+            return await run(lambda: [self._one(call, value) for value in values])
         if len(values) == 1:
             return [await self._awaited(call, values[0])]
         slots = asyncio.Semaphore(self._concurrency)
@@ -56,7 +56,7 @@ class Calls:
     async def whole(self, batch: Any, given: Mapping[str, Any]) -> Any:
         """Return the result for a batch; a `Problem` if the call failed."""
         call = bound(self._function, given)
-        return await self._awaited(call, batch) if self._is_async else await to_thread.run_sync(self._one, call, batch)
+        return await self._awaited(call, batch) if self._is_async else await run(self._one, call, batch)
 
     def _one(self, call: Callable[..., Any], value: Any) -> Any:
         try:

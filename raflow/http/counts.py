@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from raflow.http.reply import Reply
 
 
 @dataclass
 class Counts:
     """Changed on the application's event loop alone; any thread may read."""
 
-    abandoned: int = 0
-    """Synchronous calls that were given up because their time was up; each may still hold its thread, so that
-    a replica with many of them should be replaced."""
+    given_up: list[Reply] = field(default_factory=list)
+    """To requests whose time was up; those whose synchronous code has returned leave the list."""
     is_ready: bool = False
     """Whether set-up is done and teardown has not begun: what `/readyz` tells. A runtime that drains the
     replica may clear it."""
+
+    @property
+    def abandoned(self) -> int:
+        """Synchronous calls that were given up and still hold their threads: nothing else can end these."""
+        return sum(reply.in_thread for reply in self.given_up)
+
+    def give_up(self, reply: Reply) -> None:
+        """Take note that a request's time was up."""
+        self.given_up = [*(one for one in self.given_up if one.in_thread), reply]

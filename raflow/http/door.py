@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from typing import Any
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
@@ -85,7 +86,7 @@ _NOT_READY = "the application is not ready: it starts or ends, or its host runs 
 
 
 def _log_access(scope: Scope, reply: Reply, took_s: float) -> None:
-    client = (scope.get("client") or ("-",))[0]
+    client = quote((scope.get("client") or ("-",))[0], safe=":%")  # a proxy may have been told anything
     parts = client, scope["method"], shown_path(scope), reply.status, took_s * 1000, reply.request_id.decode()
     access_log.info("%s %s %s %d %.1f ms %s", *parts)
 

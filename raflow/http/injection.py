@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, cast
 
-from anyio import to_thread
 from fastapi import Depends
 from fastapi.security.base import SecurityBase
 
 from raflow.dependencies.making import Kept, is_generator, made
 from raflow.dependencies.needs import hints_of, needs
 from raflow.dependencies.scopes import Scope, scope_of
+from raflow.http.threads import run
 
 
 class Injection:
@@ -102,7 +102,7 @@ class Injection:
 def _generator(make: Any) -> Callable[..., Any]:
     async def provide(**given: Any) -> AsyncIterator[Any]:
         async with AsyncExitStack() as stack:
-            yield await made(make, given, stack, to_thread.run_sync)
+            yield await made(make, given, stack, run)
 
     return provide
 
@@ -110,6 +110,6 @@ def _generator(make: Any) -> Callable[..., Any]:
 def _function(make: Any) -> Callable[..., Any]:
     async def provide(**given: Any) -> Any:
         async with AsyncExitStack() as stack:
-            return await made(make, given, stack, to_thread.run_sync)
+            return await made(make, given, stack, run)
 
     return provide

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from raflow.http.counts import Counts
 from raflow.http.reply import KEY, Reply, refuse
+from raflow.http.threads import REQUEST
 from raflow.options import HttpOptions
 
 
@@ -54,6 +55,7 @@ class Limits:
         task = asyncio.current_task()
         assert task is not None
         reply: Reply = scope[KEY]
+        REQUEST.set(reply)
         late = _Late(scope, reply, body, task, self._timeout_s)
         reply.timer = asyncio.get_running_loop().call_later(self._timeout_s, late)
         try:
@@ -66,7 +68,7 @@ class Limits:
         finally:
             reply.timer.cancel()
         if late.said is not None:
-            self._counts.abandoned += scope["route"].in_thread
+            self._counts.give_up(reply)
             await late.said
 
 

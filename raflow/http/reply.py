@@ -26,7 +26,7 @@ class Reply:
         request_id: As text of visible ASCII characters.
     """
 
-    __slots__ = ("_send", "is_taken", "request_id", "started", "status", "timer")
+    __slots__ = ("_send", "in_thread", "is_taken", "request_id", "started", "status", "timer")
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
@@ -34,6 +34,7 @@ class Reply:
         self.started = False
         self.status = 0
         self.is_taken = False
+        self.in_thread = False
         self.timer: asyncio.TimerHandle | None = None
 
     async def send(self, message: Message) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from raflow.errors import InvalidOption, RunFailed
 from raflow.metrics import RunStats, Status
@@ -12,18 +13,35 @@ if TYPE_CHECKING:
     from raflow.runtime.driver import Driver
     from raflow.runtime.serving.served import Served
 
+CONTROL_TOKEN = "RAFLOW_CONTROL_TOKEN"
+"""The variable of the environment that holds the token of control routes; without it a run makes one."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a run is controlled from outside of its process."""
+
+    url: str
+    """Of its control routes, on this machine alone."""
+    token: str = field(repr=False)
+    """What they want as `Authorization: Bearer TOKEN`."""
+
 
 class Run:
     """One execution of a Flow, from `Flow.run()` or `Flow.start()`.
 
     Attributes:
         id: Sorts by time; `resume=` takes it.
+        ending: What it was asked for: to drain, or to stop; None if neither.
+        control: How it is controlled from outside of its process; None without `control_port`.
     """
 
     def __init__(self, driver: Driver | Served, preview: Callable[[], list[dict[str, Any]]] | None = None) -> None:
         self._driver = driver
         self._preview = preview
         self.id = driver.context.run_id
+        self.ending: Literal["drain", "stop"] | None = None
+        self.control: Access | None = None
 
     def __repr__(self) -> str:
         return f"<Run {self.id}: {self.status().value}>"
@@ -57,6 +75,7 @@ class Run:
         Args:
             timeout_s: Stop what is not finished by then; None: `FlowOptions.drain_timeout_s`.
         """
+        self.ending = self.ending or "drain"
         self._driver.tell("drain", timeout_s)
 
     def hold(self, held: bool = True) -> None:
@@ -76,6 +95,7 @@ class Run:
 
     def stop(self) -> None:
         """End now; what is not committed stays invisible, and `resume` does it again."""
+        self.ending = "stop"
         self._driver.tell("stop")
 
     @property

@@ -25,7 +25,8 @@ import httpx
 import pyarrow.json as pj
 
 from raflow import Flow
-from tests.benchmarks import http_flow, run
+from tests.benchmarks import http_flow, http_load, run
+from tests.benchmarks.http_flow import ready
 
 BODY = json.dumps({"id": 7, "name": "a name", "value": 0.5})
 SCRIPT = 'wrk.method="POST"; wrk.headers["Content-Type"]="application/json"; wrk.body=[[{body}]]'
@@ -75,17 +76,6 @@ def served(flow: Flow, out: Path) -> Iterator[str]:
     yield running.url
     running.drain()
     running.wait()
-
-
-def ready(url: str) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            if httpx.get(url, timeout=60).status_code == 200:
-                return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def measured(urls: dict[str, str], seconds: int, rounds: int) -> dict[str, Load]:
@@ -181,7 +171,14 @@ def scale_up(seconds: int, rounds: int) -> Iterator[Row]:
     yield ("scale-up from 1 to 2 replicas", f"{took:.1f} s", "", "", f"≤ 3 s: {'reached' if took <= 3 else 'MISSED'}")
 
 
-CASES = {"replica": per_replica, "two": two_replicas, "bulk": bulk, "scale": scale_up}
+CASES = {
+    "replica": per_replica,
+    "two": two_replicas,
+    "bulk": bulk,
+    "scale": scale_up,
+    "load": http_load.load,
+    "idle": http_load.idle,
+}
 
 
 def main() -> None:

@@ -4,14 +4,15 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
 
-from raflow import Flow
+from raflow import Flow, dependency
 from raflow.http import Request, StreamingResponse
 from tests.http.hosts import address, serving
+from tests.runtime.serving.conftest import until
 
 
 class Gate:
@@ -161,9 +162,55 @@ def test_a_synchronous_function_that_does_not_return_is_504_and_its_result_is_dr
         reply = client.get("/thread")
         assert (reply.status_code, reply.json()) == (504, {"detail": "there was no reply within 0.05 s"})
         assert client.get("/loop").status_code == 504
-        assert asgi.state.counts.abandoned == 1
+        assert asgi.state.counts.abandoned == 1, "a coroutine holds no thread"
         gate.open.set()
         assert client.get("/thread").json() == 1
+        until(lambda: asgi.state.counts.abandoned == 0)
+
+
+GATES: list[Gate] = []
+
+
+@dependency(scope="PROCESS")
+def kept() -> int:
+    GATES[-1].wait()
+    return 1
+
+
+def held(gate: Gate) -> Flow:
+    app = Flow()
+    GATES.append(gate)
+
+    @app.collector("/one", request_timeout_s=0.05)
+    def one(record: dict[str, Any]) -> None:
+        gate.wait()
+
+    @app.collector("/whole", request_timeout_s=0.05)
+    def whole(records: list[dict[str, Any]]) -> None:
+        gate.wait()
+
+    @app.service("/needs", request_timeout_s=0.05).endpoint("/")
+    async def needs(number: Annotated[int, kept]) -> int:
+        return number
+
+    class Slow:
+        def process(self) -> None:
+            gate.wait()
+
+    app.service("/class", request_timeout_s=0.05).endpoint("/")(Slow)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/one", {"n": 1}), ("/whole", {"n": 1}), ("/needs/", None), ("/class/", None)]
+)
+def test_threads_that_do_not_return_are_counted_wherever_they_are_held(gate: Gate, path: str, body: Any) -> None:
+    asgi = held(gate).asgi()
+    with serving(asgi) as client:
+        assert client.request("POST" if body else "GET", path, json=body).status_code == 504
+        assert asgi.state.counts.abandoned == 1
+        gate.open.set()
+        until(lambda: asgi.state.counts.abandoned == 0)
 
 
 def test_a_coroutine_that_is_late_is_cancelled_and_504(gate: Gate) -> None:

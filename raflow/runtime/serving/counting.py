@@ -27,13 +27,15 @@ class Load:
     """Open ones of both kinds, idle or not."""
     lag_s: float = 0.0
     """Since its event loop last came round; large while something blocks it."""
+    abandoned: int = 0
+    """Calls that were given up and still hold their threads."""
 
 
 class Counted:
     """Passes everything on to an application and counts.
 
     Args:
-        application: Any ASGI application.
+        application: Any ASGI application. That of a Flow has `state.counts.abandoned`, which is told, too.
     """
 
     def __init__(self, application: Application) -> None:
@@ -67,7 +69,9 @@ class Counted:
     def load(self, connections: int, lag_s: float) -> Load:
         """Return the counts as they are; called from any thread."""
         busy_s = self._busy_s + self._ongoing * (time.monotonic() - self._since)
-        return Load(self._ongoing, self._total, busy_s, self._websockets, connections, lag_s)
+        counts = getattr(getattr(self._application, "state", None), "counts", None)
+        abandoned = counts.abandoned if counts is not None else 0
+        return Load(self._ongoing, self._total, busy_s, self._websockets, connections, lag_s, abandoned)
 
     def _change(self, by: int) -> None:
         now = time.monotonic()

@@ -24,3 +24,5 @@ class ServingOptions:
     """From asking for a replica to its first connection."""
     hung_after_s: float
     """A replica whose event loop has been blocked for so long is replaced."""
+    max_abandoned_calls: int
+    """A replica with so many synchronous calls that were given up and do not return is replaced."""

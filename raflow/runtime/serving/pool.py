@@ -36,6 +36,8 @@ class Member:
     """When it had that load."""
     ongoing: float = 0.0
     """Requests, on average between the last two looks."""
+    worn: bool = False
+    """Whether calls that do not return were told of; on a cluster another replica takes its place then."""
 
     @property
     def serves(self) -> bool:
@@ -112,9 +114,10 @@ class HttpPool:
         staying = [member for member in self.members.values() if not member.leaving]
         staying.sort(key=lambda member: (bool(member.ready), member.load.connections))
         for member in staying[: max(len(staying) - size, 0)]:
-            self._leave(member, drain_timeout_s)
+            self.leave(member, drain_timeout_s)
 
-    def _leave(self, member: Member, timeout_s: float) -> None:
+    def leave(self, member: Member, timeout_s: float) -> None:
+        """Let a replica drain; it tells `drained`. One that is not ready ends now."""
         if member.ready:
             member.leaving = time.monotonic() + timeout_s
             self._call(member.index, "drained", "drain", min(self._options.connections.leave_s, timeout_s), timeout_s)

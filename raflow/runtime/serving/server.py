@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import uvicorn
 
@@ -107,24 +109,30 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Run the application's start-up and begin to accept."""
+        assert sockets
+        self._listening = sockets[0]
         await super().startup(sockets)
         self._on_started(asyncio.get_running_loop())
 
     async def drain(self, grace_s: float, timeout_s: float) -> Drained:
         """Stop accepting, and end when all that has come is answered; then the main loop ends, too.
 
-        Other holders of the listening socket are not disturbed. Each answer from now on says
+        Other holders of the listening socket are not disturbed. Connections that wait in its queue are taken
+        along: the system would reset them if nobody else holds it. Each answer from now on says
         `Connection: close`; a connection that stays idle for the grace period is closed.
 
         Args:
             grace_s: For clients to send what is on its way, and to learn that they shall leave.
             timeout_s: In all; what has not ended by then is cut.
         """
-        self._stop_accepting()
         self.gate.leaving_s = grace_s
+        with self._listening.dup() as queue:
+            self._stop_accepting()
+            waiting = _accepted(queue)
         for connection in self.server_state.connections:
             if isinstance(connection, HttpProtocol):
                 connection.take_leave(grace_s)
+        await asyncio.gather(*(self._take(one, grace_s) for one in waiting))
         ended = await self._ends_within(timeout_s)
         websockets = self.load().websockets
         cut = 0 if ended else await self._cut()
@@ -145,6 +153,16 @@ class Server(uvicorn.Server):
         for task in list(self.server_state.tasks):
             task.cancel()
         self.force_exit = self.should_exit = True
+
+    async def _take(self, accepted: socket.socket, grace_s: float) -> None:
+        """Answer on a connection as if it had been taken in time."""
+        loop: Any = asyncio.get_running_loop()
+        config, state = self.config, {"server_state": self.server_state, "app_state": self.lifespan.state}
+        make = functools.partial(cast("Any", config.http_protocol_class), config=config, **state)
+        secure = {"ssl": config.ssl, "ssl_handshake_timeout": grace_s + _LOOK_S} if config.ssl else {}
+        with contextlib.suppress(OSError):  # the client is gone
+            _, connection = await loop.connect_accepted_socket(make, accepted, **secure)
+            connection.take_leave(grace_s)
 
     def _stop_accepting(self) -> None:
         for server in self.servers:
@@ -178,3 +196,12 @@ class Server(uvicorn.Server):
             task.cancel()
         await self._ends_within(_LAST_WORDS_S)
         return cut
+
+
+def _accepted(queue: socket.socket) -> list[socket.socket]:
+    """Return all connections that wait at a listening socket that does not block."""
+    found: list[socket.socket] = []
+    with contextlib.suppress(OSError):  # none is left, or no more files may be opened
+        while True:
+            found.append(queue.accept()[0])
+    return found

@@ -238,7 +238,7 @@ class Serving:
         if done.exception() is not None:
             self._lose(member, str(done.exception()))
             return
-        self._pool.release(index)
+        (self._pool.remove if member.worn else self._pool.release)(index)  # another one is to come to its host
         ended = done.result()
         self._left += ended.drained.total
         self._cut += ended.drained.cut
@@ -288,6 +288,8 @@ class Serving:
             self._lose(member, f"{member.handle.name} has not drained in time")
         elif member.serves and max(member.load.lag_s, now - (member.asked or now)) > options.hung_after_s:
             self._lose(member, f"{member.handle.name}: something blocks its event loop")
+        elif member.serves and not member.worn and member.load.abandoned >= options.max_abandoned_calls:
+            self._recycle(member)
 
     def _fail(self, index: int, error: BaseException | None) -> None:
         """Take note that a replica has not come up.
@@ -316,6 +318,23 @@ class Serving:
         if not member.leaving:
             log.warning("%s; another replica takes its place", why)
             self._wait(sum(now - one < 3 * _MAX_BACKOFF_S for one in self._losses) - 1)
+
+    def _recycle(self, member: Member) -> None:
+        """Let a replica leave whose threads are held by calls that do not return; `_fill` starts another one.
+
+        One at a time: what makes calls hang tends to do so in all replicas.
+        """
+        said = f"{member.handle.name}: {member.load.abandoned} synchronous calls that got 504 have not returned"
+        if self._engine.capacity().shared:
+            member.worn = True
+            log.warning(
+                "%s; on the local engine they hold their threads until this process ends, "
+                "on engine='ray' the replica would be replaced", said
+            )  # fmt: skip
+        elif len(self._pool.serving) == len(self._pool.members) == self._size:
+            member.worn = True
+            log.warning("%s; it drains, and another replica takes its place", said)
+            self._pool.leave(member, self._options.drain_timeout_s)
 
     def _wait(self, times: int) -> None:
         delay_s = min(_BACKOFF_S * 2.0**times, _MAX_BACKOFF_S) if times else 0.0
@@ -349,6 +368,9 @@ class Serving:
             cut=self._cut,
             connections=sum(one.load.connections for one in members),
             websockets=sum(one.load.websockets for one in members),
+            abandoned=sum(one.load.abandoned for one in members),
             replicas_lost=self._lost,
+            min_replicas=self._options.scaling.min_replicas,
+            max_replicas=self._options.scaling.max_replicas,
             resized=tuple(self._resized),
         )

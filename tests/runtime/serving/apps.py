@@ -60,6 +60,7 @@ class App:
 
     async def block(self, name: str) -> None:
         assert self.folder
+        self.trace(f"{name} began")
         while not (self.folder / name).exists():
             time.sleep(0.01)
 

@@ -39,8 +39,8 @@ def scaling(least: int, most: int, target_ongoing_requests: float = 8.0) -> Http
 def serving_options(**given: Any) -> ServingOptions:
     """Options for a test; those that it does not give are short where a test would wait."""
     given = {"needs": Resources(), "connections": ConnectionOptions(leave_s=0.3), "tls": None, **given}
-    times = {"drain_timeout_s": 30.0, "start_timeout_s": 60.0, "hung_after_s": 60.0}
-    return ServingOptions(**{**times, **given})
+    bounds = {"drain_timeout_s": 30.0, "start_timeout_s": 60.0, "hung_after_s": 60.0, "max_abandoned_calls": 16}
+    return ServingOptions(**{**bounds, **given})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,26 @@ def test_connections_wait_until_there_is_a_replica(port: Port, start: Start) -> 
         wire.send(WHO)
         start(App())
         assert b"api[1]" in wire.answer()[2]
+
+
+def test_connections_that_wait_are_answered_by_the_last_replica(
+    port: Port, start: Start, tmp_path: Path, aside: ThreadPoolExecutor
+) -> None:
+    replica = start(app := App(tmp_path))
+    with Wire(port.address) as blocking, ExitStack() as stack:
+        blocking.send(b"GET /block?name=a HTTP/1.1\r\nhost: x\r\n\r\n")  # the event loop accepts nobody meanwhile
+        until((app.folder / "a began").exists if app.folder else bool)
+        waiting = [stack.enter_context(Wire(port.address)) for _ in range(50)]
+        for wire in waiting[1:]:
+            wire.send(WHO)
+        port.listening.close()  # nobody else has it
+        ended = aside.submit(replica.drain, 0.3, READY_S)
+        (tmp_path / "a").touch()
+        for wire in waiting[1:]:
+            status, headers, _ = wire.answer()
+            assert (status, headers["connection"]) == (200, "close")
+        assert waiting[0].rest() == b"", "it has asked for nothing"
+    assert ended.result(READY_S).drained.cut == 0
 
 
 def test_it_counts_what_it_does(port: Port, start: Start, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from raflow.runtime.serving.serving import Serving
 from tests.runtime.serving.apps import App
 from tests.runtime.serving.clients import Clients
 from tests.runtime.serving.conftest import READY_S, Serve, scaling, until
+from tests.runtime.serving.wire import WHO
 
 TWO = scaling(1, 2, target_ongoing_requests=1000)
 
@@ -159,6 +160,33 @@ def test_connections_are_encrypted(serve: Serve, tls: Tls) -> None:
     with httpx.Client(verify=trusted) as client:
         assert client.get(f"https://{serving.address}/who").status_code == 200
         serving.drain()
+
+
+def answered(connected: socket.socket, trusted: ssl.SSLContext | None) -> bytes:
+    """What comes on a connection that has waited."""
+    connected.settimeout(READY_S)
+    with trusted.wrap_socket(connected, server_hostname="127.0.0.1") if trusted else connected as peer:
+        peer.sendall(WHO)
+        return b"".join(iter(lambda: peer.recv(65536), b""))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_who_waits_while_the_whole_pool_leaves_is_answered(
+    serve: Serve, tls: Tls, secure: bool, tmp_path: Path
+) -> None:
+    serving = serve(App(tmp_path), tls=tls if secure else None)
+    trusted = ssl.create_default_context(cafile=tls.certificate)
+    blocking = f"{'https' if secure else 'http'}://{serving.address}/block?name=a"
+    with ThreadPoolExecutor(12) as pool:
+        pool.submit(httpx.get, blocking, timeout=READY_S, verify=trusted)
+        until((tmp_path / "a began").exists)  # from now on nothing is accepted
+        waiting = [socket.create_connection((serving.address.host, serving.address.port)) for _ in range(10)]
+        answers = [pool.submit(answered, one, trusted if secure else None) for one in waiting]
+        draining = pool.submit(serving.drain)
+        until(lambda: serving.stats().leaving)
+        (tmp_path / "a").touch()
+        assert [one.result()[:15] for one in answers] == [b"HTTP/1.1 200 OK"] * 10
+        draining.result()
 
 
 @pytest.mark.parametrize("engine", ["local"])
