@@ -39,6 +39,7 @@ class Waits:
         self.gate = gate
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        self.gate.with_name("began").touch()
         until(self.gate.exists)
         return record
 
@@ -116,7 +117,8 @@ def test_http_replicas_are_scaled_within_their_bounds(started: Started, ray_sess
 
 def test_a_run_of_data_drains_when_it_is_told_to(started: Started, tmp_path: Path) -> None:
     run, client = started(moving(tmp_path))
-    until(lambda: client.get("/status").json()["stages"][0]["replicas"] == 1)
+    until((tmp_path / "began").exists)
+    assert client.get("/status").json()["stages"][0]["replicas"] == 1
     refused = client.post("/scale", json={"replicas": 2})
     assert (refused.status_code, refused.json()["detail"]) == (
         409, f"run {run.id} answers no HTTP: its pools are sized by their options",
@@ -139,6 +141,7 @@ def is_closed(client: httpx.Client) -> bool:
 
 def test_a_run_that_drains_can_still_be_stopped_and_not_be_scaled(started: Started, tmp_path: Path) -> None:
     run, client = started(moving(tmp_path))
+    until((tmp_path / "began").exists)
     assert client.post("/drain").status_code == 202
     refused = client.post("/scale", json={"replicas": 1})
     assert (refused.status_code, refused.json()["detail"]) == (409, f"run {run.id} ends already: it was asked to drain")
@@ -268,6 +271,14 @@ def test_the_command_line_looks_at_a_run_and_ends_it(program: tuple[subprocess.P
     assert process.wait(60) == 0
     gone = command("status", "--port", str(port), token=token, code=1)
     assert f"no run answers at 127.0.0.1:{port}: " in gone.stderr
+
+
+def test_many_signals_at_once_end_a_run(program: tuple[subprocess.Popen[str], int, str]) -> None:
+    process, _, _ = program
+    for _ in range(20):  # a handler interrupts another one
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+    process.wait(60)
 
 
 def test_the_command_line_says_which_token_it_wants(held: tuple[Run, str]) -> None:

@@ -76,7 +76,7 @@ class Driver(threading.Thread):
         self.status = Status.PENDING
         self.error: BaseException | None = None
         self.ended = threading.Event()
-        self.inbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        self.inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()  # signal handlers may put
         self.delivering = Delivering(ledger, self.tell)
         work.agreed.delivering = self.delivering
         for entry in work.entries.values():

@@ -63,7 +63,7 @@ class Serving:
         self._make = make
         self._asked = address
         self._options = options
-        self._inbox: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()  # signal handlers may put
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"raflow serving {name}", daemon=True)
         self._listener: Listener
