@@ -200,6 +200,9 @@ class Stream:
     def join(self, other: Stream, on: Keys, how: str = "inner", suffix: str = "_right") -> Stream:
         """Join with another stream. Null keys never meet.
 
+        Both sides are spread by their keys; or, if the sources of one are small (8 MiB) and its rows without
+        partner do not count, all of it goes to every partition, and the other side is dealt out evenly.
+
         Args:
             other: The right side.
             on: A column that both have, a list of such, or a mapping of left to right columns.

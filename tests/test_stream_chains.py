@@ -10,10 +10,14 @@ import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from raflow import FlowOptions
+from raflow.runtime import intake
 from tests.chains import Chain, chains
 
+SMALL = st.sampled_from([intake._SMALL_BYTES, -1])
+"""Inputs of joins go to every partition, or none does."""
 SETTINGS = settings(
     deadline=None, derandomize=False, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )  # fmt: skip
@@ -26,23 +30,28 @@ def database() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @settings(SETTINGS, max_examples=200)
-@given(chains(5))
-def test_any_chain_of_operations_gives_what_duckdb_gives(database: duckdb.DuckDBPyConnection, chain: Chain) -> None:
-    check(chain, database, "local")
+@given(chains(5), SMALL)
+def test_any_chain_of_operations_gives_what_duckdb_gives(
+    database: duckdb.DuckDBPyConnection, chain: Chain, small: int
+) -> None:
+    check(chain, database, "local", small)
 
 
 @pytest.mark.ray
 @settings(SETTINGS, max_examples=25)
-@given(chains(3, FlowOptions(num_replicas=1)))
+@given(chains(3, FlowOptions(num_replicas=1)), SMALL)
 def test_any_chain_of_operations_gives_what_duckdb_gives_on_ray(
-    ray_session: None, database: duckdb.DuckDBPyConnection, chain: Chain
+    ray_session: None, database: duckdb.DuckDBPyConnection, chain: Chain, small: int
 ) -> None:
-    check(chain, database, "ray")
+    check(chain, database, "ray", small)
 
 
-def check(chain: Chain, database: duckdb.DuckDBPyConnection, engine: str) -> None:
+def check(chain: Chain, database: duckdb.DuckDBPyConnection, engine: str, small: int) -> None:
     """Compare as multisets of rows, and what is sorted also by the order of its keys."""
-    found, expected = chain.stream.to_arrow(engine=engine), chain.expected(database)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intake, "_SMALL_BYTES", small)
+        found = chain.stream.to_arrow(engine=engine)
+    expected = chain.expected(database)
     known = chain.stream.schema()
     assert (known is None) == chain.mapped
     if known is not None:

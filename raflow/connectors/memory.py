@@ -63,7 +63,8 @@ class MemorySource(Source):
 
     def _split(self, start: int) -> Split:
         stop = min(start + self._rows, self._table.num_rows)
-        return Split(f"records {start}-{stop}", [start, stop], rows=stop - start)
+        size = self._table.slice(start, stop - start).nbytes
+        return Split(f"records {start}-{stop}", [start, stop], rows=stop - start, bytes=size)
 
 
 class MemorySink(Sink):

@@ -89,7 +89,12 @@ class Single:
     """All rows go to one partition, in order of their units of work."""
 
 
-Route: TypeAlias = "Hash | Range | Even | Single"
+@dataclass(frozen=True)
+class Everywhere:
+    """Every partition has all rows; they travel once."""
+
+
+Route: TypeAlias = "Hash | Range | Even | Single | Everywhere"
 
 
 class Wide(Operator):
@@ -99,6 +104,15 @@ class Wide(Operator):
     @abstractmethod
     def routes(self) -> tuple[Route, ...]:
         """How each of its inputs is spread over the partitions; a join has two."""
+
+    @property
+    def spreadable(self) -> tuple[int, ...]:
+        """The inputs of which, if they are small, every partition may have all rows; see `with_all_of`."""
+        return ()
+
+    def with_all_of(self, side: int) -> Wide:
+        """Return the operator that has all rows of an input in every partition, and the others dealt out evenly."""
+        raise NotImplementedError
 
     runs_python: bool = False
     """Whether it calls Python functions of the user, so that even a small partition may be much work."""

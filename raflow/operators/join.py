@@ -8,7 +8,7 @@ compares bits, where -0.0 is not 0.0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raflow.errors import InvalidOption, SchemaError
-from raflow.operators.contract import Hash, Route, Wide
+from raflow.operators.contract import Even, Everywhere, Hash, Route, Wide
 from raflow.operators.grouping import form
 from raflow.operators.keys import common_type
 from raflow.operators.names import check_columns
@@ -53,6 +53,8 @@ class Join(Wide):
     """"inner", "left", "right", "outer", "semi" or "anti"."""
     suffix: str = "_right"
     """Behind the names of right columns that the left input has as well."""
+    all_of: int | None = None
+    """The input of which every partition has all rows (a broadcast join); None: both are spread by their keys."""
 
     def __post_init__(self) -> None:
         if self.how not in _ACERO:
@@ -70,8 +72,19 @@ class Join(Wide):
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """Both inputs are spread by their keys."""
-        return Hash(self._keys(0)), Hash(self._keys(1))
+        """Both inputs are spread by their keys; or one goes everywhere and the other is dealt out."""
+        if self.all_of is None:
+            return Hash(self._keys(0)), Hash(self._keys(1))
+        return (Everywhere(), Even()) if self.all_of == 0 else (Even(), Everywhere())
+
+    @property
+    def spreadable(self) -> tuple[int, ...]:
+        """Those whose rows without partner are not in the result: each partition would have them."""
+        return {"inner": (1, 0), "right": (0,), "outer": ()}.get(self.how, (1,))
+
+    def with_all_of(self, side: int) -> Join:
+        """Return the join that has all rows of an input in every partition."""
+        return replace(self, all_of=side)
 
     def schema(self, *given: pa.Schema) -> pa.Schema:
         """Return the fields of the left input, then those of the right one without its keys."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -33,13 +35,13 @@ def split(
         keys = tuple(table.column_names) if route.keys is None else route.keys
         return _dealt(table, (hashes(table, keys) % np.uint64(partitions)).astype(np.int64), partitions)
     if isinstance(route, Even):
-        return _dealt(
-            table, (np.arange(table.num_rows) * partitions // table.num_rows + start) % partitions, partitions
-        )
+        ends = [table.num_rows * n // partitions for n in range(partitions + 1)]
+        slices = [table.slice(first, end - first) for first, end in pairwise(ends)]
+        return [slices[(partition - start) % partitions] for partition in range(partitions)]
     if isinstance(route, Range):
         assert bounds is not None
         return _dealt(table, _places(table, route, bounds), partitions)
-    return [table, *[table.slice(0, 0)] * (partitions - 1)]
+    return [table, *[table.slice(0, 0)] * (partitions - 1)]  # where all look for what goes everywhere
 
 
 def sample(table: pa.Table, route: Range, rows: int) -> pa.Table:

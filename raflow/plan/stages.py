@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +180,16 @@ class Plan:
         """Return the entries whose units must be done before a wide op can begin."""
         wanted = set(next(op for op in self.ops() if op.name == wide).inputs)
         return tuple(op.name for op in self.ops() if op.is_entry and wanted & self.reached(op.name))
+
+    def with_wide(self, changed: Mapping[str, Wide]) -> Plan:
+        """Return the plan with other operators in place of some wide ones, by the names of their ops."""
+
+        def stage(one: Stage) -> Stage:
+            ops = tuple(replace(op, work=changed.get(op.name, op.work)) for op in one.ops)
+            takers = {name: changed.get(name, work) for name, work in one.takers.items()}
+            return replace(one, ops=ops, takers=takers)
+
+        return replace(self, stages=tuple(map(stage, self.stages))) if changed else self
 
     def graph(self) -> Graph:
         """Return the plan as nodes, edges and groups, for drawing."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raflow import convert, pushdown
+from raflow import convert, pushdown, units
 from raflow.errors import ResumeError, SchemaError
 from raflow.operators.contract import Wide
 from raflow.plan import Op, Plan
@@ -22,6 +23,10 @@ from raflow.sinks import SinkContext
 from raflow.sources import Source, Split
 
 Records = Mapping[str, OpRecord]
+_SMALL_BYTES = 8 << 20
+"""Of an input's sources, as they are stored: then it is sent to every partition rather than spread by its keys."""
+
+log = logging.getLogger("raflow")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ def intake(plan: Plan, ledger: Ledger, context: SinkContext, *, resumed: bool, l
     """
     plan = pushdown.without_drops(plan)
     records = (resume if resumed else begin)(plan, ledger, context)
+    wide = {op.name: op.work for op in plan.ops() if isinstance(op.work, Wide)}
+    sides = {name: side for name in wide if (side := records[name].all_of) is not None}
+    plan = plan.with_wide({name: wide[name].with_all_of(side) for name, side in sides.items()})
     agreed = Agreed(plan, records)
     return Intake(plan, records, agreed, _entry_runs(plan, records, agreed, limit), limit)
 
@@ -70,7 +78,9 @@ def begin(plan: Plan, ledger: Ledger, context: SinkContext) -> dict[str, OpRecor
         records[name].splits = _splits(plan, name, source, available[name])
     for op in plan.ops():
         if isinstance(op.work, Wide):
-            records[op.name].partitions = partitions(op.work, _bytes_before(plan, op.name, records))
+            sizes = _sizes_before(plan, plan.givers(op.name), records)
+            records[op.name].partitions = partitions(op.work, sum(size or 0 for size in sizes))
+            records[op.name].all_of = _small_side(plan, op, records)
             records[op.name].given = [pack_text(known[name]) for name in op.inputs]
     ledger.record([event for name, record in records.items() for event in _events(name, record)])
     return records
@@ -148,21 +158,33 @@ def _splits(plan: Plan, name: str, source: Source, available: pa.Schema) -> list
 def _events(name: str, record: OpRecord) -> list[dict[str, object]]:
     events: list[dict[str, object]] = [
         {"event": key, "op": name, "value": value}
-        for key in ("started", "columns", "partitions", "given")
-        if (value := getattr(record, key))
+        for key in ("started", "columns", "partitions", "all_of", "given")
+        if (value := getattr(record, key)) not in (None, [])
     ]
     return events if record.splits is None else [*events, splits_event(name, record.splits)]
 
 
-def _bytes_before(plan: Plan, wide: str, records: Records) -> int:
-    """Return the bytes that the sources before a wide op hold, as far as they are known."""
-    givers, found = list(plan.givers(wide)), set()
-    while givers:
-        name = givers.pop()
+def _small_side(plan: Plan, wide: Op, records: Records) -> int | None:
+    """Return an input of a wide op of which every partition may have all rows, if its sources are small."""
+    assert isinstance(wide.work, Wide)
+    for side in wide.work.spreadable:
+        givers = [op.name for op in plan.ops() if op.is_entry and wide.inputs[side] in plan.reached(op.name)]
+        sizes = [_SMALL_BYTES + 1 if size is None else size for size in _sizes_before(plan, givers, records)]
+        if sum(sizes) <= _SMALL_BYTES:
+            log.info("%s: every partition gets all of input %d (%s)", wide.name, side + 1, units.size(sum(sizes)))
+            return side
+    return None
+
+
+def _sizes_before(plan: Plan, givers: Iterable[str], records: Records) -> list[int | None]:
+    """Return the bytes of each split of the sources from which some entries have their records."""
+    line, found = list(givers), set()
+    while line:
+        name = line.pop()
         if name not in found:
             found.add(name)
-            givers += plan.givers(name) if records[name].splits is None else []
-    return sum(split.bytes or 0 for name in found for split in records[name].splits or ())
+            line += plan.givers(name) if records[name].splits is None else []
+    return [split.bytes for name in found for split in records[name].splits or ()]
 
 
 def _check_unchanged(op: Op, source: Source, record: OpRecord) -> None:

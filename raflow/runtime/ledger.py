@@ -55,6 +55,8 @@ class OpRecord:
     """Agreed schema of a source."""
     partitions: int | None = None
     """Of the exchange before a wide op."""
+    all_of: int | None = None
+    """Of a wide op: the input of which every partition has all rows."""
     given: list[str | None] | None = None
     """Of a wide op: the columns of each input, as far as they are known before the run."""
     bounds: str | None = None
@@ -216,7 +218,7 @@ def _apply(event: dict[str, Any], op: OpRecord) -> None:
     elif kind == "repeat":
         op.units[event["unit"]].committed = False
     else:
-        setattr(op, kind, event["value"])  # started, columns, agreed, partitions, given, bounds
+        setattr(op, kind, event["value"])  # started, columns, agreed, partitions, all_of, given, bounds
 
 
 def new_run_id() -> str:

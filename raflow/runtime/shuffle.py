@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from raflow.batch import from_ipc, to_ipc
 from raflow.operators import routing
-from raflow.operators.contract import Range, Single, Wide
+from raflow.operators.contract import Everywhere, Range, Single, Wide
 from raflow.plan import Op
 from raflow.runtime.work import Pieces, pack_schema, unpack_schema
 from raflow.schema import merge, together
@@ -146,11 +146,11 @@ class Shuffle:
         start, end = split.payload
         references: list[Any] = []
         numbers, schemas = [], []
-        for side in range(len(self.wide.routes)):
+        for side, route in enumerate(self.wide.routes):
             mine = [one for one in self.all() if one.pieces.exchange.side == side]
             found = [
                 one.references[partition]
-                for partition in range(start, end)
+                for partition in ((0,) if isinstance(route, Everywhere) else range(start, end))
                 for one in mine
                 if one.references and one.pieces.rows[partition]
             ]
@@ -178,7 +178,13 @@ class Shuffle:
     def givers(self, split: Split) -> set[Unit]:
         """Return the units that gave something to these partitions."""
         start, end = split.payload
-        return {key[0] for key, many in self.given.items() for one in many if any(one.pieces.rows[start:end])}
+        everywhere = {side for side, route in enumerate(self.wide.routes) if isinstance(route, Everywhere)}
+        return {
+            key[0]
+            for key, many in self.given.items()
+            for one in many
+            if any(one.pieces.rows[start:end]) or one.pieces.exchange.side in everywhere
+        }
 
     def _split(self, start: int, end: int, rows: int, size: int) -> Split:
         which = f"partition {start}" if end == start + 1 else f"partitions {start}-{end - 1}"
