@@ -1,4 +1,4 @@
-"""Which replica gets what is in line before a stage."""
+"""What is in line before a stage: which replica gets it, and how large it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from raflow import Flow, consumer
 from raflow.connectors.memory import MemorySource
 from raflow.runtime.passage import Passage
 from raflow.runtime.pool import Member, Pool
+from raflow.runtime.scaling import look
 from raflow.runtime.stage import Piece, StageRun
 from raflow.runtime.work import Block, Job, Order
 from raflow.sinks import SinkContext
@@ -60,3 +61,10 @@ def test_a_replica_elsewhere_that_has_less_to_do_is_preferred_to_one_on_its_node
     for unit in range(4):
         put(stage, unit, "there")
     assert given(stage) == [1, 0, 1, 0]
+
+
+def test_a_unit_is_as_large_as_those_that_are_worked_on_where_none_waits(stage: StageRun) -> None:
+    put(stage, 0, "here")
+    assert given(stage) == [0]
+    assert look._unit(stage, 0, 0.0) == ROWS
+    assert look._unit(stage, 1, 3.0 * ROWS) == 2.0 * ROWS

@@ -11,7 +11,7 @@ from raflow.runtime.entry import EntryRun
 from raflow.runtime.scaling.speed import Speed
 from raflow.runtime.scaling.values import PoolState, Snapshot
 from raflow.runtime.shuffle import Shuffle
-from raflow.runtime.stage import StageRun
+from raflow.runtime.stage import Feed, StageRun
 
 _SOME_ROWS = 1000.0
 """Taken for the records of a unit while nothing is known."""
@@ -66,7 +66,7 @@ class Looks:
             queued=units,
             in_flight=pool.in_flight,
             busy_s=counts.busy_s,
-            unit=rows / units if units else _SOME_ROWS,
+            unit=_unit(stage, units, rows),
             rate=speed.rate,
             selectivity=speed.selectivity,
             consumers=tuple(
@@ -103,6 +103,14 @@ class Looks:
                 if not all(at.over for at in before):
                     return False
         return True
+
+
+def _unit(stage: StageRun, units: int, rows: float) -> float:
+    """Return about how many records a unit has, of those that wait and those that are being worked on."""
+    feeds = [one for member in stage.pool.members.values() for one in member.units if isinstance(one, Feed)]
+    if units or feeds:
+        return (rows + sum(piece.rows for feed in feeds for piece in feed.pieces)) / (units + len(feeds))
+    return next((_rows_of(entry, stage) for entry in stage.entries), _SOME_ROWS)
 
 
 def _rows_of(entry: EntryRun, stage: StageRun) -> float:
