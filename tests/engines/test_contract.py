@@ -162,3 +162,22 @@ def test_the_engine_is_what_was_asked_for_else_the_environments_else_ray(
     assert engines.choose("ray")[0] == "ray"
     with pytest.raises(InvalidOption, match="'spark'.*auto, ray, local"):
         engines.choose("spark")
+
+
+def test_a_process_that_nobody_takes_ends_and_one_that_was_lost_costs_no_second_loss(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engines.make("ray")
+    engine.start()
+    first, second = (engine.spawn(f"c[{n}]", engine.pack(Counter, 0), Resources(num_cpus=0.1)) for n in range(2))
+    processes = {replica.call("where").result(WAIT_S)[0] for replica in (first, second)}
+    second.release()
+    first.kill()
+    third = engine.spawn("c[2]", engine.pack(Counter, 0), Resources(num_cpus=0.1))
+    assert third.call("where").result(WAIT_S)[0] not in processes, "a free one may be lost, too"
+    third.release()
+    monkeypatch.setattr("raflow.engines.ray.replicas._FREE_S", 0.0)
+    engine.capacity()
+    with pytest.raises(ReplicaLost):
+        third.call("where").result(WAIT_S)
+    engine.close()

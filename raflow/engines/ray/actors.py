@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,22 +29,24 @@ class Held:
 
 
 class Actors:
-    """Actors of replicas. Used by the driver's thread only."""
+    """Actors of replicas. Any thread may call: data and HTTP of one run have one engine."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._held: list[Held] = []
-        self._free: list[Held] = []
-        """Of replicas that have ended: a process takes a second to start."""
+        self._free: list[tuple[float, Held]] = []
+        """Of replicas that have ended, and since when: a process takes a second to start."""
         self._looks: deque[tuple[float, dict[str, float]]] = deque()
 
     def take(self, needs: Resources, *, anonymous: bool) -> Held | None:
         """Return a free actor of the kind; if there is none, all free ones end, as they hold what is needed now."""
-        found = next((one for one in self._free if (one.needs, one.anonymous) == (needs.needs(), anonymous)), None)
-        if found is None:
-            self.end_free()
-        else:
-            self._free.remove(found)
-        return found
+        with self._lock:
+            for entry in self._free:
+                if (entry[1].needs, entry[1].anonymous) == (needs.needs(), anonymous):
+                    self._free.remove(entry)
+                    return entry[1]
+        self.end_free()
+        return None
 
     def start(self, name: str, needs: Resources, *, anonymous: bool, place: Any) -> Held:
         """Start an actor; returns at once.
@@ -65,30 +69,43 @@ class Actors:
         }
         given = {key: value for key, value in options.items() if value is not None}
         held = Held(Actor.options(**given).remote(name), anonymous, needs.needs())
-        self._held.append(held)
+        with self._lock:
+            self._held.append(held)
         return held
 
     def keep(self, one: Held) -> None:
         """Take back the actor of a replica that has ended."""
         if one.needs.get("GPU"):
-            self.end(one)  # what libraries keep on a device goes with the process only
+            self._end(one)  # what libraries keep on a device goes with the process only
         else:
-            self._free.append(one)
+            with self._lock:
+                self._free.append((time.monotonic(), one))
 
     def end(self, one: Held) -> None:
-        """End an actor now; ending it again is harmless."""
-        ray.kill(one.actor, no_restart=True)
-        if one in self._held:
-            self._held.remove(one)
+        """End an actor now, and the free ones: they may have been lost with its node. Again is harmless."""
+        self._end(one)
+        self.end_free()
 
-    def end_free(self) -> None:
-        """End those that no replica has."""
-        free, self._free = self._free, []
-        for one in free:
-            self.end(one)
+    def end_free(self, idle_s: float = 0.0) -> None:
+        """End those that no replica has had for so long, so that others can use what they hold."""
+        with self._lock:
+            ended = [one for since, one in self._free if time.monotonic() - since >= idle_s]
+            self._free = [entry for entry in self._free if entry[1] not in ended]
+        for one in ended:
+            self._end(one)
+
+    def _end(self, one: Held) -> None:
+        ray.kill(one.actor, no_restart=True)
+        with self._lock:
+            if one in self._held:
+                self._held.remove(one)
 
     def others(self, total: Mapping[str, float], available: Mapping[str, float], now_s: float) -> dict[str, float]:
         """Return what is held in the cluster by others; the least of some seconds, since Ray tells it late."""
+        with self._lock:
+            return self._others(total, available, now_s)
+
+    def _others(self, total: Mapping[str, float], available: Mapping[str, float], now_s: float) -> dict[str, float]:
         own: Counter[str] = Counter()
         for one in self._held:
             own.update(one.needs)

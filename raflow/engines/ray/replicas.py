@@ -25,6 +25,8 @@ from raflow.runtime.engine import Capacity, Listener, ReplicaHandle
 from raflow.runtime.serving.address import Address
 from raflow.runtime.steps.values import by_value
 
+_FREE_S = 3.0
+"""A process that no replica has taken for so long ends: others may want what it holds."""
 _LOOK_S = 1.0
 """What is in this process is found at once; what is not found in this time is gone."""
 
@@ -59,6 +61,7 @@ class RayEngine:
 
     def capacity(self) -> Capacity:
         """Return the cluster's resources as they are now."""
+        self._actors.end_free(_FREE_S)  # asked for at every tick
         found = capacity()
         return replace(found, others=self._actors.others(found.resources, self.available(), time.monotonic()))
 
@@ -89,7 +92,11 @@ class RayEngine:
         self, name: str, packed: Any, needs: Resources, *, anonymous: bool = False, listener: Listener | None = None
     ) -> ReplicaHandle:
         """Start an actor, or take the one of a like replica that has ended."""
-        found = None if listener else self._actors.take(needs, anonymous=anonymous)
+        found = None
+        if listener is None:
+            found = self._actors.take(needs, anonymous=anonymous)
+        else:
+            self._actors.end_free()  # they hold what this one may need
         if found is None:
             place = listener.place() if isinstance(listener, RayListener) else None
             shown = "raflow operators" if anonymous else name
