@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,8 @@ class Decoded:
     """What a function gets of one record batch."""
 
     values: Any
-    """One value per record, or the one batch object that the function takes."""
+    """One value per record, or the one batch object that the function takes. If asked for while they are
+    taken: an iterable, to be taken once."""
     rows: Sequence[int]
     """For each record the row that it came from."""
     rejected: list[tuple[int, Exception]]
@@ -37,12 +39,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
-def decode_records(kind: Any, batch: pa.RecordBatch) -> Decoded:
+def decode_records(kind: Any, batch: pa.RecordBatch, while_taken: bool = False) -> Decoded:
     """Return the records of a batch.
 
     Args:
         kind: `dict`, `str`, `bytes`, a dataclass or a pydantic model.
         batch: May have more columns than the record type.
+        while_taken: Make each record only when it is taken, if its type can refuse none: a record that
+            is gone before the next one comes never leaves the processor's caches.
 
     Raises:
         SchemaError: A column is absent or of a type that cannot become the wanted one.
@@ -54,7 +58,10 @@ def decode_records(kind: Any, batch: pa.RecordBatch) -> Decoded:
         rows = [row for row in rows if row not in bad]
         lists = [[values[row] for row in rows] for values in lists]
     try:
-        return Decoded(_make(kind, fields, lists, len(rows)), rows, sorted(bad.items(), key=_row))
+        values = _make(kind, fields, lists, len(rows))
+        if not (while_taken and _takes_anything(kind)):
+            values = list(values)
+        return Decoded(values, rows, sorted(bad.items(), key=_row))
     except Exception:
         return _one_by_one(kind, fields, lists, rows, bad)
 
@@ -112,11 +119,11 @@ def _unfit(kind: Any, field: Field, found: pa.Array, cause: Exception | None) ->
     return RecordError(f"{name} must be {field.value.type}, found {found.type} {value}: {cause}")
 
 
-def _make(kind: Any, fields: list[Field], lists: list[list[Any]], rows: int) -> list[Any]:
+def _make(kind: Any, fields: list[Field], lists: list[list[Any]], rows: int) -> Iterable[Any]:
     if kind in (str, bytes):
         return lists[0]
     if kind is dict:
-        return list(_mappings(fields, lists, rows))
+        return _mappings(fields, lists, rows)
     if issubclass(kind, BaseModel):
         return _models(kind).validate_python(_inputs(fields, lists, rows))
     if any(_defaults(field) and None in values for field, values in zip(fields, lists, strict=True)):
@@ -124,9 +131,20 @@ def _make(kind: Any, fields: list[Field], lists: list[list[Any]], rows: int) -> 
         return [build.record(kind, every, row) for row in _mappings(fields, lists, rows)]
     built = [build.column(field.value.build, values) for field, values in zip(fields, lists, strict=True)]
     if fields and all(field.positional for field in fields) and fields == list(_initial(kind)[: len(fields)]):
-        return list(map(kind, *built))
+        return map(kind, *built)
     names = [field.name for field in fields]
     return [kind(**dict(zip(names, row, strict=True))) for row in _rows(built, rows)]
+
+
+@lru_cache(maxsize=128)
+def _takes_anything(kind: type) -> bool:
+    """Return whether no code of the user's runs where such a record is made."""
+    if not dataclasses.is_dataclass(kind):
+        return kind in (dict, str, bytes)
+    own = getattr(kind.__init__, "__code__", None)
+    is_generated = own is not None and own.co_filename == "<string>"  # as `dataclasses` compiles it
+    has_factory = any(field.default_factory is not dataclasses.MISSING for field in dataclasses.fields(kind))
+    return is_generated and not has_factory and not hasattr(kind, "__post_init__")
 
 
 def _rows(lists: list[list[Any]], rows: int) -> Iterable[tuple[Any, ...]]:

@@ -45,14 +45,18 @@ class Shape:
     frame: str = ""
     """The batch object, e.g. `pandas.DataFrame`; empty for records."""
 
-    def decode(self, batch: pa.RecordBatch) -> Decoded:
+    def decode(self, batch: pa.RecordBatch, while_taken: bool = False) -> Decoded:
         """Return what the function gets of one record batch.
+
+        Args:
+            batch: May have more columns than are wanted.
+            while_taken: Whether records may be made when they are taken.
 
         Raises:
             SchemaError: A column is absent or of a type that cannot become the wanted one.
         """
         if self.record is not None:
-            return decode_records(self.record, batch)
+            return decode_records(self.record, batch, while_taken)
         return Decoded(_FRAMES[self.frame](batch), range(batch.num_rows), [])
 
 

@@ -456,3 +456,52 @@ def test_a_uuid_column_is_text_or_uuids() -> None:
     batch = pa.record_batch({"key": column, "text": column})
     assert decoded(Row, batch) == [Row(key, str(key))]
     assert decoded(dict, batch)[0]["key"] == str(key)
+
+
+@dataclass
+class Plain:
+    zone: int
+    fare: float
+
+
+@dataclass
+class Careful(Plain):
+    def __post_init__(self) -> None:
+        if self.fare < 0:
+            msg = "a negative fare"
+            raise ValueError(msg)
+
+
+@dataclass
+class OwnInit(Plain):
+    def __init__(self, zone: int, fare: float) -> None:
+        super().__init__(zone, abs(fare))
+
+
+@dataclass
+class WithFactory(Plain):
+    tags: list[str] = field(default_factory=list)
+
+
+FARES = pa.record_batch({"zone": [1, 2], "fare": [2.5, -1.0]})
+
+
+@pytest.mark.parametrize("kind", [Plain, dict])
+def test_records_without_code_of_their_own_are_made_when_they_are_taken(kind: type) -> None:
+    eager, taken = shape_of(kind).decode(FARES), shape_of(kind).decode(FARES, while_taken=True)
+    assert isinstance(eager.values, list)
+    assert not isinstance(taken.values, list)
+    assert list(taken.values) == eager.values
+    assert (taken.rows, taken.rejected) == (eager.rows, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "fares", "rejected"), [(Careful, [2.5], [1]), (OwnInit, [2.5, 1.0], []), (WithFactory, [2.5, -1.0], [])]
+)
+def test_records_whose_making_runs_code_of_the_user_are_made_before(
+    kind: type, fares: list[float], rejected: list[int]
+) -> None:
+    found = shape_of(kind).decode(FARES, while_taken=True)
+    assert [value.fare for value in found.values] == fares
+    assert [row for row, _ in found.rejected] == rejected
+    assert isinstance(found.values, list)

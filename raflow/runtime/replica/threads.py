@@ -43,7 +43,7 @@ from raflow.sources import Source
 _END = None
 _TARGET_S = 0.05
 _MIN_ROWS, _MAX_ROWS = 256, 1 << 20
-_MAX_RECORDS = 1 << 14
+_MAX_RECORDS = 1 << 13
 """Python objects of more records than this fall out of the processor's caches: 20 % slower, measured."""
 _BLOCKS = 2
 """Blocks that wait to be taken; then user code waits."""

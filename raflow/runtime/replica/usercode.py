@@ -73,7 +73,7 @@ class UserCode:
     def _records(
         self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
     ) -> pa.RecordBatch | None:
-        decoded, failed = self.shape.decode(batch), set[int]()
+        decoded, failed = self.shape.decode(batch, while_taken=True), set[int]()
         for row, error in decoded.rejected:
             rejects.record(first + row, batch.slice(row, 1), error)
 
