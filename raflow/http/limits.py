@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from raflow.http.counts import Counts
+from raflow.http.deadlines import Deadlines
 from raflow.http.reply import KEY, Reply, refuse
 from raflow.http.threads import REQUEST
 from raflow.options import HttpOptions
@@ -29,6 +30,7 @@ class Limits:
         self.name = name
         self._counts = counts
         self._most, self._timeout_s = options.max_concurrent_requests, options.request_timeout_s
+        self._deadlines = Deadlines(self._timeout_s)
         self._max_body = options.max_body_bytes
         self._ongoing = 0
 
@@ -57,7 +59,7 @@ class Limits:
         reply: Reply = scope[KEY]
         REQUEST.set(reply)
         late = _Late(scope, reply, body, task, self._timeout_s)
-        reply.timer = asyncio.get_running_loop().call_later(self._timeout_s, late)
+        self._deadlines.add(late)
         try:
             await self.app(scope, receive if body is None else body.receive, send)
         except asyncio.CancelledError:
@@ -66,7 +68,7 @@ class Limits:
             if hasattr(task, "uncancel"):  # Python 3.11
                 task.uncancel()
         finally:
-            reply.timer.cancel()
+            self._deadlines.remove(late)
         if late.said is not None:
             self._counts.give_up(reply)
             await late.said
@@ -74,6 +76,8 @@ class Limits:
 
 class _Late:
     """Called when time is up: replies at once, then cancels what still works on the request.
+
+    A reply that has begun goes on: what takes its time then may be a client, or a stream.
 
     A synchronous function cannot be cancelled: its thread runs on, and its result is dropped.
     """
@@ -86,6 +90,8 @@ class _Late:
 
     def __call__(self) -> None:
         scope, reply, body, task, timeout_s = self._parts
+        if reply.started:
+            return
         if body is None or body.is_complete:
             status, detail = 504, f"there was no reply within {timeout_s:g} s"
         else:

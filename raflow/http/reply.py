@@ -26,7 +26,7 @@ class Reply:
         request_id: As text of visible ASCII characters.
     """
 
-    __slots__ = ("_send", "in_thread", "is_taken", "request_id", "started", "status", "timer")
+    __slots__ = ("_send", "in_thread", "is_taken", "request_id", "started", "status")
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
@@ -35,7 +35,6 @@ class Reply:
         self.status = 0
         self.is_taken = False
         self.in_thread = False
-        self.timer: asyncio.TimerHandle | None = None
 
     async def send(self, message: Message) -> None:
         """Pass a part of the reply on; nothing of what comes after `take`."""
@@ -44,8 +43,6 @@ class Reply:
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
-            if self.timer is not None:
-                self.timer.cancel()
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id), _NO_SNIFFING]
         await self._send(message)
 
