@@ -97,9 +97,9 @@ def blocks(
     while stop is None or position + len(rest) < stop:
         wanted = size if stop is None else min(size, stop - position - len(rest))
         data = stream.read(wanted)
-        if not data:
-            break
         rest += data
+        if len(data) < wanted:
+            break  # the text ends here, its last line perhaps without a newline
         end = cut(rest)
         if end:
             yield position, rest[:end]

@@ -127,6 +127,11 @@ def test_types_are_agreed_upon_and_a_mix_names_field_and_file(tmp_path: Path) ->
     assert JsonLinesFiles(tmp_path / "3.jsonl", schema={"a": "int64"}).schema().field("a").type == pa.int64()
 
 
+def test_types_are_also_read_of_a_last_line_without_a_newline(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a": 2.5, "b": "x"}')
+    assert JsonLinesFiles(tmp_path).schema() == pa.schema({"a": pa.float64(), "b": pa.string()})
+
+
 @pytest.mark.parametrize("ranges", [0, 1, 5])
 def test_bad_lines_are_rejected_with_their_absolute_number(tmp_path: Path, read: Read, ranges: int) -> None:
     lines = [json.dumps({"id": n, "name": "x"}).encode() for n in range(300)]

@@ -53,3 +53,8 @@ def test_line_numbers_are_absolute(text: bytes, positions: list[int]) -> None:
 
 def test_records_know_their_line_and_empty_lines_are_none() -> None:
     assert records(b'a\n\n"b\n\nc"\r\nd', Quotes(b'"')) == [(0, b"a\n"), (2, b'"b\n\nc"\r\n'), (5, b"d")]
+
+
+def test_a_last_line_without_a_newline_is_in_the_block_before_it() -> None:
+    assert list(blocks(stream(b"a\nb\nc"), 0, 0, None, size=64)) == [(0, b"a\nb\nc")]
+    assert list(blocks(stream(b"a\nb\nc"), 0, 2, 5, size=64)) == [(2, b"b\n"), (4, b"c")]
