@@ -166,6 +166,8 @@ class Driver(threading.Thread):
         member.ready = True
         stage.losses.pop(SETUP, None)
         stage.ready()
+        if member.leaving:
+            self.pools.release()
         self._working = self._working or time.monotonic()
         self._stats = self._snapshot()
 

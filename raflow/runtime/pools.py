@@ -24,6 +24,7 @@ from raflow.runtime.state import RunState
 SETUP = "set-up"
 """Stands for a unit where a replica was lost before it had one."""
 _TEARDOWN_S = 30.0
+_COMING_S = 3.0
 _MAX_LOSSES = 3
 _DECISIONS = 1000
 _SLOW_START = 5
@@ -84,12 +85,16 @@ class Pools:
         self.release()
 
     def release(self) -> None:
-        """End replicas that leave and are done; one that takes too long is ended with what it holds."""
+        """End replicas that leave and are done; one that takes too long is ended with what it holds.
+
+        One that is not ready yet gets a moment: a process that has come up serves another replica at once.
+        """
+        drain_s = self._state.plan.options.drain_timeout_s
         for stage in self._state.stages.values():
             for member in [one for one in stage.pool.members.values() if one.leaving]:
-                if not member.ready or time.monotonic() > member.leaving + self._state.plan.options.drain_timeout_s:
+                if time.monotonic() > member.leaving + (drain_s if member.ready else min(_COMING_S, drain_s)):
                     self._drop(stage, member)
-                elif member.is_empty and not member.torn:
+                elif member.ready and member.is_empty and not member.torn:
                     member.torn = True
                     stage.pool.call(member.index, "teardown", "torn")
 
