@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -105,6 +106,21 @@ def test_what_a_collector_acknowledged_is_in_its_sink_when_the_run_has_drained(
     assert (stats.http.total, stats.http.replicas_lost) == (7, 0)
 
 
+def test_records_that_fail_are_kept_where_the_collector_says(started: Callable[..., Run], tmp_path: Path) -> None:
+    flow = answering()
+    bad = JsonLinesFiles(tmp_path / "bad")
+    flow.add_collector(collector("/readings", sink=ParquetFiles(tmp_path / "out"), on_error=bad)(warm))
+    run = started(flow)
+    reply = httpx.post(f"{run.url}/readings", json=[{"station": "Ada"}, {"celsius": 1.0}], timeout=WAIT_S)
+    assert (reply.status_code, reply.json()["errors"][0]["kept"]) == (207, True)
+    ended(run)
+    assert pq.read_table(tmp_path / "out")["station"].to_pylist() == ["Ada"]
+    (letter,) = [
+        json.loads(line) for file in (tmp_path / "bad").glob("*.jsonl") for line in file.read_text().splitlines()
+    ]
+    assert (letter["processor"], letter["record"]) == ("warm", '{"celsius": 1.0}')
+
+
 def test_data_moves_while_http_is_answered_and_both_are_one_run(started: Callable[..., Run], tmp_path: Path) -> None:
     flow = answering()
     source = MemorySource([{"n": n} for n in range(100)])
@@ -173,6 +189,10 @@ def test_what_makes_no_sense_for_http_is_refused() -> None:
     flow.add_collector(collector("/readings", sink=MemorySink())(warm))
     with pytest.raises(InvalidOption, match=r"MemorySink.* of 'warm' lives in the memory of one process"):
         flow.run(engine="ray")
+    kept = answering()
+    kept.add_collector(collector("/readings", on_error=MemorySink())(warm))
+    with pytest.raises(InvalidOption, match=r"MemorySink.* of 'warm' lives in the memory of one process"):
+        kept.run(engine="ray")
     with pytest.raises(InvalidOption, match="unix:/tmp/x has no port"):
         address_of("unix:/tmp/x", 80)
     with pytest.raises(InvalidOption, match="tls_certificate and tls_key go together"):

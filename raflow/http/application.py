@@ -145,7 +145,8 @@ class _Building:
     def add_collector(self, collector: Collector) -> None:
         options = self.http.collector_options(collector)
         takes, returns = Code(collector.code).annotations(collector.name)
-        outlet = self.outlet(collector, options, returns) if collector.sinks else None
+        writes = bool(collector.sinks) or options.error_sink is not None
+        outlet = self.outlet(collector, options, returns) if writes else None
         function = self.instances.function(collector.code)
         shape = convert.shape_of(takes)
         ingest = Ingest(collector, function, shape, options, outlet, self.http.flow_id)
@@ -172,7 +173,9 @@ class _Building:
 
     def outlet(self, collector: Collector, options: CollectorOptions, returns: Any) -> Outlet:
         sinks = [self.sink(sink) for sink in collector.sinks]
-        writing = Writing(sinks, self.context, collector.name, options, convert.returned_schema(returns))
+        errors = None if options.error_sink is None else self.sink(options.error_sink)
+        schema = convert.returned_schema(returns)
+        writing = Writing(sinks, self.context, collector.name, options, schema, errors)
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
 

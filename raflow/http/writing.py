@@ -6,7 +6,7 @@ Everything here runs on one thread, which is not that of the event loop.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from raflow import convert
 from raflow.convert import Encoded
 from raflow.errors import SchemaError, SinkError
 from raflow.http.targets import Target, target_of
+from raflow.letters import batch_of
 from raflow.options import CollectorOptions
 from raflow.schema import conform, merge
 from raflow.sinks import Sink, SinkContext
@@ -37,6 +38,15 @@ class Results:
     """Records of the request that are in it."""
     misfits: dict[int, Exception] = field(default_factory=dict)
     """Why results are not written, by their place in `values`; filled by `Writing.flush`."""
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    """The dead letters of the request's other records."""
+    letter: Callable[[int, Exception], dict[str, Any]] | None = None
+    """Makes one of a misfit, by its place in `values`; None: they are not kept."""
+
+    @property
+    def size(self) -> int:
+        """Records that are to be written, and dead letters."""
+        return self.records + len(self.letters)
 
 
 def is_about_data(error: BaseException) -> bool:
@@ -54,6 +64,7 @@ class Writing:
         name: Of the collector: begins the names of what is written.
         options: Of the collector.
         schema: What the function's annotation says of its results; None if nothing.
+        error_sink: Where dead letters go, with the Flow's credentials; None: there are none.
     """
 
     def __init__(
@@ -63,9 +74,11 @@ class Writing:
         name: str,
         options: CollectorOptions,
         schema: pa.Schema | None,
+        error_sink: Sink | None = None,
     ) -> None:
         self._sinks, self._context, self._name, self._options = sinks, context, name, options
         self._schema = schema
+        self._error_sink = error_sink
         self._targets: list[Target] = []
 
     def open(self) -> None:
@@ -74,6 +87,8 @@ class Writing:
         unit = f"{self._name}.{secrets.token_hex(4)}"  # no other replica has it, nor this one when it starts again
         for sink in self._sinks:
             self._targets.append(target_of(sink, self._context, unit, self._options))
+        if self._error_sink is not None:
+            self._targets.append(target_of(self._error_sink, self._context, f"{unit}.errors", self._options))
 
     def close(self) -> None:
         """Let readers see all that was written, and close the sinks."""
@@ -85,28 +100,31 @@ class Writing:
     def flush(self, group: Sequence[Results]) -> None:
         """Write what a group of requests brought: afterwards the sinks have all of it, or nothing counts.
 
-        What does not fit the schema is noted in `misfits` and left out.
+        What does not fit the schema is noted in `misfits` and left out, or becomes a dead letter.
 
         Raises:
             Exception: Whatever a sink raised. Nothing of the group counts as written.
         """
         known = self._schema
         try:
-            batches = self._converted(group)
-            if batches:
-                self._write(batches)
+            for one in group:
+                one.misfits.clear()  # of an earlier try
+            self._write(self._converted(group), _letters(group))
         except BaseException:
             self._schema = known  # what a sink refuses would spoil all that comes after it
             raise
 
-    def _write(self, batches: list[pa.RecordBatch]) -> None:
+    def _write(self, batches: list[pa.RecordBatch], letters: list[pa.RecordBatch]) -> None:
+        plain = len(self._sinks)
+        given = [(target, batches if number < plain else letters) for number, target in enumerate(self._targets)]
+        written = [(target, some) for target, some in given if some]
         try:
-            for target in self._targets:
-                target.stage(batches)
-            for target in self._targets:
+            for target, some in written:
+                target.stage(some)
+            for target, _ in written:
                 target.publish()
         except BaseException:
-            for target in self._targets:
+            for target, _ in written:
                 target.undo()
             raise
 
@@ -151,7 +169,7 @@ class Writing:
             one.misfits.update(encoded.rejected)
             return self._agreed(encoded)
         except SchemaError as error:
-            one.misfits[0] = error
+            one.misfits.update(dict.fromkeys(range(one.records), error))
             return None
 
     def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
@@ -162,3 +180,13 @@ class Writing:
             if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
                 self._schema = wide
         return encoded.batch
+
+
+def _letters(group: Sequence[Results]) -> list[pa.RecordBatch]:
+    """Return the dead letters of a group, as one batch or none."""
+    found: list[dict[str, Any]] = []
+    for one in group:
+        found += one.letters
+        if one.letter is not None:
+            found += [one.letter(place, error) for place, error in one.misfits.items()]
+    return [batch_of(found)] if found else []
