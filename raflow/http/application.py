@@ -21,6 +21,7 @@ from raflow.code import Code
 from raflow.dependencies.credentials import FlowCredentials
 from raflow.dependencies.making import Kept
 from raflow.dependencies.needs import closure, needs
+from raflow.dependencies.side_output import Outlets, SideOutput, SinkDependency
 from raflow.errors import InvalidProcessor
 from raflow.http.collector import Collector
 from raflow.http.counts import Counts
@@ -35,7 +36,7 @@ from raflow.http.openapi import Documented
 from raflow.http.outlet import Outlet
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
-from raflow.http.side_output import Outlets
+from raflow.http.side_output import Flushed
 from raflow.http.threads import marked
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
@@ -74,7 +75,7 @@ class _Building:
         self.counts = Counts()
         self.instances = Instances()
         credentials = FlowCredentials.of(http.options.credentials())
-        given = {FlowCredentials: credentials, Outlets: Outlets(self.side_outlet), **http.shipped}
+        given = {FlowCredentials: credentials, Outlets: Outlets(self.side_output), **http.shipped}
         self.kept = Kept(http.dependencies(), given, to_thread.run_sync)
         self.injection = Injection(self.kept)
         self.outlets: list[Outlet] = []
@@ -179,9 +180,15 @@ class _Building:
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
 
-    def side_outlet(self, declared: Sink) -> Outlet:
+    @asynccontextmanager
+    async def side_output(self, make: SinkDependency) -> AsyncIterator[SideOutput]:
         options = self.http.options.http(CollectorOptions, {})
-        return Outlet(Writing([self.sink(declared)], self.context, _SIDE, options, None), options, _SIDE)
+        outlet = Outlet(Writing([self.sink(make.sink)], self.context, _SIDE, options, None), options, _SIDE)
+        await outlet.open()
+        try:
+            yield Flushed(outlet)
+        finally:
+            await outlet.close()
 
     def sink(self, declared: Sink) -> Sink:
         """Return a sink with the Flow's credentials: one, however many collectors write to it."""
