@@ -106,6 +106,12 @@ class SessionDep(_Sessions):
     an error is any reply but a success, and when a call of its function raises, nothing of the request is
     written. A stream that is sent after the function has returned needs a session of its own.
 
+    A collector first has the session send its changes, then writes its sink, then commits. So what the database
+    refuses of the changes keeps rows out of the sink, and a reply of success means that both have them. If the
+    sink fails, the session is rolled back. Only a COMMIT that fails by itself (a lost connection, a deferred
+    constraint) leaves rows in the sink of a request that got 500: the client's next try writes them again. The
+    other order would lose them when that try then meets what was committed.
+
     Args:
         url: Of the database, as SQLAlchemy reads it; PostgreSQL without a driver is reached by psycopg.
         user: In place of the URL's.
@@ -128,6 +134,10 @@ class SessionDep(_Sessions):
         finally:
             _close(session)
 
+    def prepare(self, session: Session) -> None:
+        """Send what waits in the session: what the database refuses of it is an error before the commit."""
+        session.flush()
+
 
 class AsyncSessionDep(_Sessions):
     """The same for `async def` functions: `session: Annotated[AsyncSession, AsyncSessionDep(URL)]`.
@@ -142,3 +152,7 @@ class AsyncSessionDep(_Sessions):
         async with AsyncSession(engines.of(self.database), **self._options()) as session:
             yield session
             await session.commit()
+
+    async def prepare(self, session: AsyncSession) -> None:
+        """Do the same."""
+        await session.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -22,6 +23,8 @@ from raflow.http.collector import Collector
 from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
+from raflow.http.reply import Reply
+from raflow.http.threads import REQUEST, run
 from raflow.http.writing import Results
 from raflow.options import CollectorOptions
 
@@ -119,6 +122,7 @@ class Ingest:
         if self.options.error_sink is not None:
             Failing(self.collector.name, request, brought).into(results)
         if results.size and self.outlet is not None:
+            await self._prepare()
             refused = await self._deliver(self.outlet, results)
             if refused is not None:
                 return refused
@@ -126,6 +130,12 @@ class Ingest:
         for place, error in results.misfits.items():
             brought.problems[places[place] if place < len(places) else place] = Problem(said(error))
         return self._reply(brought, is_undone=is_undone)
+
+    async def _prepare(self) -> None:
+        """Have transactions do all but the commit: where that fails, the sink gets no rows."""
+        reply: Reply | None = REQUEST.get() if self._is_transaction else None
+        for prepare in reply.prepares if reply else ():
+            await (prepare() if inspect.iscoroutinefunction(prepare) else run(prepare))
 
     async def _read(self, request: Request, body: bytes) -> Brought:
         path = request.path_params

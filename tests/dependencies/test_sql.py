@@ -4,20 +4,21 @@ import logging
 import pickle
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from raflow import Flow, Scope, dependency
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.dependencies import AsyncSessionDep, SessionDep
-from raflow.errors import InvalidDependency, InvalidOption, MissingExtra
+from raflow.errors import InvalidDependency, InvalidOption, MissingExtra, SinkError
 from raflow.http import HTTPException
+from raflow.sinks import Part
 from tests.http.hosts import serving
 from tests.runtime.serving.conftest import until
 
@@ -178,6 +179,72 @@ def test_a_reply_is_kept_for_its_key_only_after_the_commit(database: str, visits
         assert [reply.status_code for reply in again] == [200, 200]
         assert again[1].headers["idempotent-replayed"] == "true"
     assert visits() == ["ada", "bob"]
+
+
+def test_what_the_database_refuses_keeps_rows_out_of_the_sink(database: str, visits: Any) -> None:
+    sink = MemorySink()
+    with serving(collecting(database, sink)) as client:
+        assert client.post("/visits", json={"name": "ada"}).status_code == 200
+        assert client.post("/visits", json=[{"name": "bob"}, {"name": "ada"}]).status_code == 500
+    assert (visits(), [row["name"] for row in sink.records()]) == (["ada"], ["ada"])
+
+
+def test_so_do_asynchronous_sessions_in_dependencies(database: str, visits: Any) -> None:
+    sink, db = MemorySink(), AsyncSessionDep(asynchronous(database))
+
+    @dependency(scope=Scope.PROCESS)
+    class Guests:
+        def __init__(self, session: Annotated[AsyncSession, db]) -> None:
+            self.session = session
+
+    app = Flow("guests")
+
+    @app.collector("/visits", sink=sink)
+    async def note(visit: dict[str, Any], guests: Guests) -> dict[str, Any]:
+        guests.session.add(Visit(name=visit["name"]))
+        return visit
+
+    with serving(app) as client:
+        assert [client.post("/visits", json={"name": "ada"}).status_code for _ in range(2)] == [200, 500]
+    assert (visits(), [row["name"] for row in sink.records()]) == (["ada"], ["ada"])
+
+
+class FullSink(MemorySink):
+    def commit(self, parts: Sequence[Part]) -> None:
+        raise SinkError("the disk is full")
+
+
+def test_a_sink_that_fails_rolls_the_session_back(database: str, visits: Any) -> None:
+    with serving(collecting(database, FullSink())) as client:
+        assert client.post("/visits", json={"name": "ada"}).status_code == 503
+    assert visits() == []
+
+
+def test_a_commit_that_fails_by_itself_is_no_success_and_the_next_try_writes_again(postgres: str) -> None:
+    engine, sink, app = create_engine(postgres), MemorySink(), Flow("guests")
+    later = "REFERENCES visits(name) DEFERRABLE INITIALLY DEFERRED"
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE visits (name text PRIMARY KEY)"))
+        connection.execute(text(f"CREATE TABLE seats (name text {later})"))
+    db = SessionDep(postgres)
+
+    @app.collector("/seats", sink=sink)
+    def seat(seat: dict[str, Any], session: Annotated[Session, db]) -> dict[str, Any]:
+        session.execute(text("INSERT INTO seats VALUES (:name)"), seat)
+        return seat
+
+    with serving(app) as client:
+        key = {"Idempotency-Key": "1"}
+        failed = client.post("/seats", json={"name": "ada"}, headers=key)
+        assert (failed.status_code, failed.json()["detail"]) == (500, "internal error")
+        assert [row["name"] for row in sink.records()] == ["ada"]
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO visits VALUES ('ada')"))
+        assert client.post("/seats", json={"name": "ada"}, headers=key).status_code == 200
+    with engine.connect() as connection:
+        assert connection.scalars(text("SELECT name FROM seats")).all() == ["ada"]
+    assert [row["name"] for row in sink.records()] == ["ada", "ada"]
+    engine.dispose()
 
 
 NAMES = [{"name": name} for name in ("ada", "bob", "cy")]
