@@ -113,7 +113,9 @@ def test_records_that_fail_are_kept_where_the_collector_says(started: Callable[.
     run = started(flow)
     reply = httpx.post(f"{run.url}/readings", json=[{"station": "Ada"}, {"celsius": 1.0}], timeout=WAIT_S)
     assert (reply.status_code, reply.json()["errors"][0]["kept"]) == (207, True)
-    ended(run)
+    outputs = ended(run).stats().outputs
+    assert [line.rpartition(": ")[2] for line in outputs] == ["1 row", "1 row"]
+    assert ["out" in line for line in outputs] == [True, False]
     assert pq.read_table(tmp_path / "out")["station"].to_pylist() == ["Ada"]
     (letter,) = [
         json.loads(line) for file in (tmp_path / "bad").glob("*.jsonl") for line in file.read_text().splitlines()
@@ -125,15 +127,22 @@ def test_data_moves_while_http_is_answered_and_both_are_one_run(started: Callabl
     flow = answering()
     source = MemorySource([{"n": n} for n in range(100)])
     flow.consumer(source=source, sink=ParquetFiles(tmp_path / "out"), name="double")(double)
+    accepted = JsonLinesFiles(tmp_path / "accepted")
+    flow.add_collector(collector("/readings", sink=accepted, ack="accepted")(warm))
     run = started(flow)
     until(lambda: all(stage.status is Status.SUCCEEDED for stage in run.stats().stages))
     assert sorted(pq.read_table(tmp_path / "out")["n"].to_pylist()) == list(range(0, 200, 2))
     assert run.status() is Status.RUNNING
     assert httpx.get(f"{run.url}/hello/Ada", timeout=WAIT_S).json()["hello"] == "Ada"
+    assert run.stats().outputs[1].endswith("accepted'): 0 rows")
+    bulk = httpx.post(f"{run.url}/readings", json=[{"station": "Ada"}, {"station": "Bob"}], timeout=WAIT_S)
+    assert bulk.status_code == 202
     stats = ended(run).stats()
+    assert stats.outputs[0].startswith("ParquetFiles(")
+    assert stats.outputs[1].endswith(": 2 rows"), "what was in the buffer is written at the end, and counted"
     assert stats.stages[0].counts.rows_out == 100
     assert stats.http is not None
-    assert stats.http.total == 1
+    assert stats.http.total == 2
 
 
 def test_an_error_of_the_data_side_ends_the_run_with_it(started: Callable[..., Run]) -> None:

@@ -92,6 +92,7 @@ class _Building:
         self.own_routes = len(self.app.router.routes)
         for sink in http.sinks():
             self.sink(sink)
+        self.counts.written = [0] * len(self.sinks)
         for make in closure(http.dependencies()):
             self.share(getattr(make, "store", None))
         for service in http.services:
@@ -176,14 +177,15 @@ class _Building:
         sinks = [self.sink(sink) for sink in collector.sinks]
         errors = None if options.error_sink is None else self.sink(options.error_sink)
         schema = convert.returned_schema(returns)
-        writing = Writing(sinks, self.context, collector.name, options, schema, errors)
+        writing = Writing(sinks, self.context, collector.name, options, schema, errors, self.wrote)
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
 
     @asynccontextmanager
     async def side_output(self, make: SinkDependency) -> AsyncIterator[SideOutput]:
         options = self.http.options.http(CollectorOptions, {})
-        outlet = Outlet(Writing([self.sink(make.sink)], self.context, _SIDE, options, None), options, _SIDE)
+        writing = Writing([self.sink(make.sink)], self.context, _SIDE, options, None, wrote=self.wrote)
+        outlet = Outlet(writing, options, _SIDE)
         await outlet.open()
         try:
             yield Flushed(outlet)
@@ -195,6 +197,10 @@ class _Building:
         if id(declared) not in self.sinks:
             self.sinks[id(declared)] = declared.with_credentials(self.http.options.credentials())
         return self.sinks[id(declared)]
+
+    def wrote(self, sink: Sink, rows: int) -> None:
+        """Count rows that one of the sinks has got."""
+        self.counts.wrote(next(number for number, one in enumerate(self.sinks.values()) if one is sink), rows)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:

@@ -65,6 +65,7 @@ class Writing:
         options: Of the collector.
         schema: What the function's annotation says of its results; None if nothing.
         error_sink: Where dead letters go, with the Flow's credentials; None: there are none.
+        wrote: Told of each sink and the rows that it has got.
     """
 
     def __init__(
@@ -75,25 +76,26 @@ class Writing:
         options: CollectorOptions,
         schema: pa.Schema | None,
         error_sink: Sink | None = None,
+        wrote: Callable[[Sink, int], None] = lambda sink, rows: None,
     ) -> None:
         self._sinks, self._context, self._name, self._options = sinks, context, name, options
         self._schema = schema
-        self._error_sink = error_sink
-        self._targets: list[Target] = []
+        self._error_sink, self._wrote = error_sink, wrote
+        self._targets: list[tuple[Sink, Target]] = []
 
     def open(self) -> None:
         """Open the sinks."""
         pa.array([0])  # Arrow imports pandas to look at its first list, for most of a second
         unit = f"{self._name}.{secrets.token_hex(4)}"  # no other replica has it, nor this one when it starts again
         for sink in self._sinks:
-            self._targets.append(target_of(sink, self._context, unit, self._options))
-        if self._error_sink is not None:
-            self._targets.append(target_of(self._error_sink, self._context, f"{unit}.errors", self._options))
+            self._targets.append((sink, target_of(sink, self._context, unit, self._options)))
+        if (sink := self._error_sink) is not None:
+            self._targets.append((sink, target_of(sink, self._context, f"{unit}.errors", self._options)))
 
     def close(self) -> None:
         """Let readers see all that was written, and close the sinks."""
         with ExitStack() as stack:
-            for target in self._targets:
+            for _, target in self._targets:
                 stack.callback(target.close)
             self._targets = []
 
@@ -116,21 +118,23 @@ class Writing:
 
     def _write(self, batches: list[pa.RecordBatch], letters: list[pa.RecordBatch]) -> None:
         plain = len(self._sinks)
-        given = [(target, batches if number < plain else letters) for number, target in enumerate(self._targets)]
-        written = [(target, some) for target, some in given if some]
+        written = [(*target, batches) for target in self._targets[:plain] if batches]
+        written += [(*target, letters) for target in self._targets[plain:] if letters]
         try:
-            for target, some in written:
+            for _, target, some in written:
                 target.stage(some)
-            for target, _ in written:
+            for _, target, _ in written:
                 target.publish()
         except BaseException:
-            for target, _ in written:
+            for _, target, _ in written:
                 target.undo()
             raise
+        for sink, _, some in written:
+            self._wrote(sink, sum(batch.num_rows for batch in some))
 
     def due_s(self) -> float | None:
         """Return in how many seconds `roll` is to be called; None if there is no need."""
-        return min((due for target in self._targets if (due := target.due_s()) is not None), default=None)
+        return min((due for _, target in self._targets if (due := target.due_s()) is not None), default=None)
 
     def roll(self) -> None:
         """Let readers see files that are large or old enough.
@@ -138,7 +142,7 @@ class Writing:
         Raises:
             Exception: Whatever a sink raised; what was written stays written.
         """
-        for target in self._targets:
+        for _, target in self._targets:
             target.roll()
 
     def _converted(self, group: Sequence[Results]) -> list[pa.RecordBatch]:
