@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
 from raflow.batch import one_batch
@@ -162,7 +162,7 @@ class Reader:
 
     def _records(self, found: list[Any], is_bulk: bool) -> Brought:
         if not self._shape.frame:
-            return self._each(self._adapter.validate_python, found, is_bulk)
+            return self._each(self._validated, found, is_bulk)
         rows = [row for row, one in enumerate(found) if isinstance(one, dict)]
         problems = {row: _not_an_object(one) for row, one in enumerate(found) if not isinstance(one, dict)}
         encoded = encode([found[row] for row in rows], None)
@@ -174,6 +174,13 @@ class Reader:
             brought.rows = []
             return brought
         return self._batch(encoded.batch, brought)
+
+    def _validated(self, value: Any) -> Any:
+        """Return the record of parsed JSON. A strict type takes a date as text from JSON itself only."""
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError:
+            return self._adapter.validate_json(to_json(value, inf_nan_mode="constants"))
 
     def _batch(self, batch: pa.RecordBatch, brought: Brought) -> Brought:
         try:
