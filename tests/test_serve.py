@@ -216,13 +216,12 @@ def test_a_replica_whose_threads_are_held_for_good_is_replaced_where_that_frees_
     engine: str, started: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     flow = Flow("stuck", FlowOptions(num_cpus=0.5, max_abandoned_calls=2))
-    service = flow.service(num_replicas=1, request_timeout_s=0.1)
-    service.endpoint("/who")(os.getpid)
-    service.endpoint("/never")(never)
+    flow.service("/held", num_replicas=1, request_timeout_s=0.1).endpoint("/never")(never)
+    flow.service().endpoint("/who")(os.getpid)
     run = started(flow)
     with caplog.at_level(logging.WARNING, "raflow"):
         before = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
-        assert [httpx.get(f"{run.url}/never", timeout=WAIT_S).status_code for _ in range(2)] == [504, 504]
+        assert [httpx.get(f"{run.url}/held/never", timeout=WAIT_S).status_code for _ in range(2)] == [504, 504]
         until(lambda: any("2 synchronous calls that got 504" in record.getMessage() for record in caplog.records))
         after = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
         if engine == "ray":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,7 +18,7 @@ class SideOutput(ABC):
     """Takes records for a sink: dicts, dataclasses or pydantic models."""
 
     @abstractmethod
-    def push(self, record: Any) -> Awaitable[None]:
+    def push(self, record: Any) -> Coroutine[Any, Any, None]:
         """Take a record.
 
         In HTTP this is a coroutine, which returns when the sink has the record; a synchronous function calls
@@ -34,7 +34,7 @@ class SideOutput(ABC):
         """
 
     @abstractmethod
-    def push_batch(self, records: Sequence[Any]) -> Awaitable[None]:
+    def push_batch(self, records: Sequence[Any]) -> Coroutine[Any, Any, None]:
         """Do the same with several records; in HTTP those that fit are written, also if others do not."""
 
 
@@ -131,10 +131,10 @@ class _Collecting(SideOutput):
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def push(self, record: Any) -> Awaitable[None]:
+    def push(self, record: Any) -> Coroutine[Any, Any, None]:
         return self.push_batch([record])
 
-    def push_batch(self, records: Sequence[Any]) -> Awaitable[None]:
+    def push_batch(self, records: Sequence[Any]) -> Coroutine[Any, Any, None]:
         try:
             _CALL.get()[self._number] += records
         except LookupError:
@@ -143,11 +143,19 @@ class _Collecting(SideOutput):
         return _Done()
 
 
-class _Done:
+class _Done(Coroutine[Any, Any, None]):
     """What may be awaited, and need not be."""
 
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
+
+    def send(self, value: Any) -> Any:
+        raise StopIteration
+
+    def throw(self, *error: Any) -> Any:
+        raise error[0]
+
+    def close(self) -> None: ...
 
 
 def numbered(wants: Mapping[str, Any]) -> tuple[list[SinkDependency], list[int]]:

@@ -89,8 +89,8 @@ class Writing:
         unit = f"{self._name}.{secrets.token_hex(4)}"  # no other replica has it, nor this one when it starts again
         for sink in self._sinks:
             self._targets.append((sink, target_of(sink, self._context, unit, self._options)))
-        if (sink := self._error_sink) is not None:
-            self._targets.append((sink, target_of(sink, self._context, f"{unit}.errors", self._options)))
+        if (last := self._error_sink) is not None:
+            self._targets.append((last, target_of(last, self._context, f"{unit}.errors", self._options)))
 
     def close(self) -> None:
         """Let readers see all that was written, and close the sinks."""
