@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,27 +15,30 @@ from raflow.sinks import Sink
 
 
 class SideOutput(ABC):
-    """Takes records for a sink: dicts, dataclasses or pydantic models."""
+    """Takes records for a sink: dicts, dataclasses or pydantic models.
 
-    @abstractmethod
-    def push(self, record: Any) -> Coroutine[Any, Any, None]:
+    In HTTP each call returns when the sink has the records. In a consumer they are taken at once, and written with
+    the results of their unit of work; what a call of its function has pushed that raises is dropped. Records that
+    do not fit what was written before are an error: in a consumer one of the unit, for `on_error`.
+    """
+
+    async def push(self, record: Any) -> None:
         """Take a record.
 
-        In HTTP this is a coroutine, which returns when the sink has the record; a synchronous function calls
-        `anyio.from_thread.run(output.push, record)`. In a consumer the record is taken at once, and `await` may
-        be left out: it is written with the results of its unit of work, and what a call has pushed that raises
-        is dropped.
-
         Raises:
-            SchemaError: HTTP: it does not fit what was written before. In a consumer that is an error of its unit,
-                for `on_error`.
+            SchemaError: HTTP: it does not fit what was written before.
             SinkError: HTTP: the sink does not have it; the log says why.
             InvalidDependency: In a consumer: outside of a call of its function, or in a thread of its own.
         """
+        await self.push_batch([record])
 
     @abstractmethod
-    def push_batch(self, records: Sequence[Any]) -> Coroutine[Any, Any, None]:
+    async def push_batch(self, records: Sequence[Any]) -> None:
         """Do the same with several records; in HTTP those that fit are written, also if others do not."""
+
+    @abstractmethod
+    def put(self, *records: Any) -> None:
+        """Do the same in a synchronous function."""
 
 
 class Outlets:
@@ -131,31 +134,15 @@ class _Collecting(SideOutput):
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def push(self, record: Any) -> Coroutine[Any, Any, None]:
-        return self.push_batch([record])
+    async def push_batch(self, records: Sequence[Any]) -> None:
+        self.put(*records)
 
-    def push_batch(self, records: Sequence[Any]) -> Coroutine[Any, Any, None]:
+    def put(self, *records: Any) -> None:
         try:
             _CALL.get()[self._number] += records
         except LookupError:
             msg = "a side output of a consumer takes records while its function is called, and on the thread of that"
             raise InvalidDependency(msg) from None
-        return _Done()
-
-
-class _Done(Coroutine[Any, Any, None]):
-    """What may be awaited, and need not be."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()
-
-    def send(self, value: Any) -> Any:
-        raise StopIteration
-
-    def throw(self, *error: Any) -> Any:
-        raise error[0]
-
-    def close(self) -> None: ...
 
 
 def numbered(wants: Mapping[str, Any]) -> tuple[list[SinkDependency], list[int]]:

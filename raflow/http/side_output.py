@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import anyio.from_thread
+
 from raflow.dependencies.side_output import SideOutput
 from raflow.errors import SinkError
 from raflow.http.outlet import FlushFailed, Outlet
@@ -21,12 +23,8 @@ class Flushed(SideOutput):
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
 
-    async def push(self, record: Any) -> None:
-        """Return when the sink has a record."""
-        await self.push_batch([record])
-
     async def push_batch(self, records: Sequence[Any]) -> None:
-        """Do the same with several records; those that fit are written, also if others do not."""
+        """Return when the sink has the records."""
         results = Results(list(records), False, len(records))
         try:
             await self._outlet.write(results)
@@ -35,3 +33,7 @@ class Flushed(SideOutput):
             raise SinkError(msg) from error
         for misfit in results.misfits.values():
             raise misfit
+
+    def put(self, *records: Any) -> None:
+        """Do the same in a thread of a synchronous function."""
+        anyio.from_thread.run(self.push_batch, records)

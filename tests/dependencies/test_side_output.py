@@ -33,7 +33,7 @@ class Auditor:
         self.audit = audit
 
     def note(self, of: int) -> None:
-        self.audit.push(Note(of, "by the auditor"))
+        self.audit.put(Note(of, "by the auditor"))
 
 
 def numbers(count: int, rows: int = 100) -> MemorySource:
@@ -62,7 +62,7 @@ def test_what_is_pushed_comes_to_its_sink_and_not_among_the_results(engine: str,
 
     def halve(record: dict[str, Any], odd: Annotated[SideOutput, output]) -> dict[str, Any] | None:
         if record["n"] % 2:
-            odd.push({"of": record["n"]})
+            odd.put({"of": record["n"]})
             return None
         return {"half": record["n"] // 2}
 
@@ -85,7 +85,7 @@ def test_asynchronous_functions_and_generators_push_as_well(side: MemorySink) ->
 
     def each(record: dict[str, Any], side: Annotated[SideOutput, output]) -> Iterator[dict[str, Any]]:
         yield record
-        side.push({"of": record["n"]})
+        side.put({"of": record["n"]})
 
     for code in (one, several, each):
         side.__init__()  # type: ignore[misc]
@@ -97,7 +97,7 @@ def test_what_a_failing_call_has_pushed_is_dropped(engine: str, side: MemorySink
     output = SinkDependency(side)
 
     def fails(record: dict[str, Any], side: Annotated[SideOutput, output]) -> dict[str, Any]:
-        side.push({"of": record["n"]})
+        side.put({"of": record["n"]})
         if record["n"] == 7:
             raise ValueError(record)
         return record
@@ -130,7 +130,7 @@ def test_batches_that_are_halved_push_for_the_good_records_once(side: MemorySink
 
     def whole(table: pa.Table, side: Annotated[SideOutput, output]) -> Any:
         ns = table["n"].to_pylist()
-        side.push_batch([{"of": n} for n in ns])
+        side.put(*({"of": n} for n in ns))
         return pa.Table.from_arrays([table["n"], table["n"]], ["n", "n"]) if 7 in ns else table
 
     assert len(moved(whole, side, on_error="skip")) == 9
@@ -144,7 +144,7 @@ def test_a_dependency_may_hold_one_and_shares_it_with_the_function(engine: str) 
 
     def noted(record: dict[str, Any], audit: Audit, auditor: Auditor) -> dict[str, Any]:
         auditor.note(record["n"])
-        audit.push(Note(record["n"], "by the function"))
+        audit.put(Note(record["n"], "by the function"))
         return record
 
     app = Flow()
@@ -165,7 +165,7 @@ def test_two_outputs_of_a_later_stage_are_kept_apart(engine: str, side: MemorySi
         return record
 
     def parted(record: dict[str, Any], odd: Annotated[SideOutput, left], even: Annotated[SideOutput, right]) -> None:
-        (odd if record["n"] % 2 else even).push({"of": record["n"]})
+        (odd if record["n"] % 2 else even).put({"of": record["n"]})
 
     first = app.consumer(source=numbers(100), num_replicas=1)(same)
     app.consumer(source=first, num_replicas=2)(parted)
@@ -179,7 +179,7 @@ def test_all_that_a_run_pushes_has_one_schema(engine: str, tmp_path: Path) -> No
 
     def widening(record: dict[str, Any], side: Annotated[SideOutput, output]) -> None:
         n = record["n"]
-        side.push({"of": n, "value": None if n < 100 else n if n < 200 else n / 2})
+        side.put({"of": n, "value": None if n < 100 else n if n < 200 else n / 2})
 
     app = Flow("sides")
     app.consumer(source=numbers(300), num_replicas=2)(widening)
@@ -194,7 +194,7 @@ def test_a_record_that_does_not_fit_the_output_is_an_error_of_the_consumer(side:
     output, letters = SinkDependency(side), MemorySink()
 
     def mixed(record: dict[str, Any], side: Annotated[SideOutput, output]) -> None:
-        side.push({"of": record["n"], "value": "text" if record["n"] == 3 else 1})
+        side.put({"of": record["n"], "value": "text" if record["n"] == 3 else 1})
 
     moved(mixed, side, on_error=letters)
     assert ofs(side) == [n for n in range(10) if n != 3]
@@ -206,7 +206,7 @@ def test_a_resumed_run_has_each_row_of_a_side_output_once(tmp_path: Path) -> Non
     broken.set()
 
     def noted(record: dict[str, Any], side: Annotated[SideOutput, output]) -> dict[str, Any]:
-        side.push({"of": record["n"]})
+        side.put({"of": record["n"]})
         if record["n"] == 250 and broken.is_set():
             raise ValueError(record)
         return record
@@ -228,7 +228,7 @@ def test_a_dry_run_writes_none(side: MemorySink) -> None:
 
     @app.consumer(source=numbers(10), sink=sink)
     def noted(record: dict[str, Any], side: Annotated[SideOutput, output]) -> dict[str, Any]:
-        side.push({"of": record["n"]})
+        side.put({"of": record["n"]})
         return record
 
     run = app.run(engine="local", limit=3)
@@ -244,7 +244,7 @@ def test_pushing_outside_of_a_call_is_told(side: MemorySink) -> None:
 
         def push() -> None:
             try:
-                side.push(record)
+                side.put(record)
             except InvalidDependency as error:
                 caught.append(error)
 
