@@ -109,8 +109,8 @@ class SessionDep(_Sessions):
     A collector first has the session send its changes, then writes its sink, then commits. So what the database
     refuses of the changes keeps rows out of the sink, and a reply of success means that both have them. If the
     sink fails, the session is rolled back. Only a COMMIT that fails by itself (a lost connection, a deferred
-    constraint) leaves rows in the sink of a request that got 500: the client's next try writes them again. The
-    other order would lose them when that try then meets what was committed.
+    constraint), or a request whose time is up just then, leaves rows in the sink beside an error reply: the client's
+    next try writes them again. The other order would lose them when that try then meets what was committed.
 
     Args:
         url: Of the database, as SQLAlchemy reads it; PostgreSQL without a driver is reached by psycopg.
