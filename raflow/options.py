@@ -233,7 +233,8 @@ class CollectorOptions(HttpOptions):
     """Where all replicas keep them, such as `raflow.stores.SqlReplies(url)`; None: each replica knows its own."""
     on_error: str | Sink = "skip"
     """What becomes of a record that does not fit its type, or for which the function fails. The reply tells of it
-    either way; a sink keeps it, too, as a dead letter, and the reply then says `"kept": true`."""
+    either way; a sink keeps it, too, as a dead letter, and the reply then says `"kept": true`. A sink that is given
+    to the Flow keeps those of its collectors, too."""
 
     def __init__(self, **values: Any) -> None:
         wrong = values.get("on_error", "skip")

@@ -24,10 +24,9 @@ class Failing:
 
     def __init__(self, collector: str, request: Request, brought: Brought) -> None:
         self._collector = collector
+        self._scope = request.scope
         self._brought = brought
         self._rows = brought.rows
-        reply: Reply = request.scope[KEY]
-        self._where = f"{request.method} {shown_path(request.scope)}, request {reply.request_id.decode()}"
 
     def into(self, results: Results) -> None:
         """Have a request's failing records written with its results, and those that fail only then."""
@@ -50,5 +49,7 @@ class Failing:
         return self._result(place, error)
 
     def _letter(self, record: str, error: Exception, what: str) -> dict[str, Any]:
-        position = f"{self._where}, {what}"
+        reply: Reply = self._scope[KEY]
+        request = f"{self._scope['method']} {shown_path(self._scope)}, request {reply.request_id.decode()}"
+        position = f"{request}, {what}"
         return letter(record, error, processor=self._collector, attempt=1, position=position)
