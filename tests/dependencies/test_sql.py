@@ -140,11 +140,11 @@ def test_asynchronous_functions_get_asynchronous_sessions(database: str, visits:
         assert visits() == ["ada"]
 
 
-def collecting(database: str, sink: MemorySink) -> Flow:
+def collecting(database: str, sink: MemorySink, **options: Any) -> Flow:
     db = SessionDep(database)
     app = Flow("guests")
 
-    @app.collector("/visits", sink=sink)
+    @app.collector("/visits", sink=sink, **options)
     def note(visit: dict[str, Any], session: Annotated[Session, db]) -> dict[str, Any]:
         session.add(Visit(name=visit["name"]))
         if visit.get("fails"):
@@ -167,6 +167,16 @@ def test_a_collector_does_all_of_a_request_or_nothing(database: str, visits: Any
         assert client.post("/visits", json=[{"name": "ed"}, {"name": "flo"}]).json()["records"] == 2
     assert visits() == ["ada", "ed", "flo"]
     assert [row["name"] for row in sink.records()] == ["ada", "ed", "flo"]
+
+
+def test_dead_letters_are_kept_of_what_is_rolled_back(database: str, visits: Any) -> None:
+    sink, letters = MemorySink(), MemorySink()
+    with serving(collecting(database, sink, on_error=letters)) as client:
+        reply = client.post("/visits", json=[{"name": "ada"}, {"name": "bob", "fails": True}])
+        assert (reply.status_code, reply.json()["records"]) == (422, 0)
+        assert reply.json()["errors"] == [{"index": 1, "status": 409, "message": "not today", "kept": True}]
+    assert (visits(), sink.table().num_rows) == ([], 0)
+    assert [row["record"] for row in letters.records()] == ['{"name": "bob", "fails": true}']
 
 
 def test_a_reply_is_kept_for_its_key_only_after_the_commit(database: str, visits: Any) -> None:
