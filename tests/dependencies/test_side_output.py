@@ -1,6 +1,7 @@
 """Side outputs of consumers: rows go the way of the results, once each."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -220,6 +221,24 @@ def test_a_resumed_run_has_each_row_of_a_side_output_once(tmp_path: Path) -> Non
     for folder in ("side", "out"):
         lines = [line for file in (tmp_path / folder).glob("*.jsonl") for line in file.read_text().splitlines()]
         assert len(lines) == len(set(lines)) == 300
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_replica_that_dies_leaves_each_row_of_a_side_output_once(tmp_path: Path) -> None:
+    output, died = SinkDependency(JsonLinesFiles(tmp_path / "side")), tmp_path / "died"
+
+    def noted(record: dict[str, Any], side: Annotated[SideOutput, output]) -> None:
+        side.put({"of": record["n"]})
+        if record["n"] == 250 and not died.exists():
+            died.touch()
+            os._exit(1)
+
+    app = Flow("sides")
+    app.consumer(source=numbers(300), num_replicas=1)(noted)
+    stats = app.run(engine="ray").stats()
+    assert (died.exists(), stats.stages[0].replicas_lost) == (True, 1)
+    lines = [line for file in (tmp_path / "side").glob("*.jsonl") for line in file.read_text().splitlines()]
+    assert len(lines) == len(set(lines)) == 300
 
 
 def test_a_dry_run_writes_none(side: MemorySink) -> None:
