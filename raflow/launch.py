@@ -213,9 +213,7 @@ def _ends(plan: Plan | None, http: HttpApp | None) -> Ends:
     for op in plan.ops() if plan else ():
         found += [(op.name, end) for end in ([op.work] if isinstance(op.work, Source) else [])]
         found += [(op.name, sink) for sink in op.all_sinks]
-    for collector in http.collectors if http else ():
-        found += [(collector.name, sink) for sink in collector.sinks]
-    return found
+    return found + (http.named_sinks() if http else [])
 
 
 def log_to_terminal(level: str, logger: logging.Logger = log) -> None:

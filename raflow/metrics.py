@@ -118,6 +118,8 @@ class HttpStats:
     max_replicas: int
     resized: tuple[Resized, ...]
     """What the autoscaler has decided; the last thousand."""
+    written: tuple[int, ...] = ()
+    """Rows by sink, in the order of `RunStats.outputs`; those of lost replicas up to their last look."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class RunStats:
     """What it took until then: listing the input, starting the engine and the first replica."""
     stages: tuple[StageStats, ...]
     outputs: tuple[str, ...] = ()
-    """Where the rows are, one line per sink."""
+    """Where the rows are, one line per sink: those of runs, then those of collectors and `SinkDependency` in HTTP,
+    with the rows that these have got."""
     resized: tuple[Resized, ...] = ()
     """What the autoscaler has decided; the last thousand."""
     notes: tuple[str, ...] = ()

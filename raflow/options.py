@@ -231,6 +231,22 @@ class CollectorOptions(HttpOptions):
     """Replies that a replica keeps for requests that repeat an `Idempotency-Key`; 0: the header means nothing."""
     idempotency_store: ReplyStore | None = None
     """Where all replicas keep them, such as `raflow.stores.SqlReplies(url)`; None: each replica knows its own."""
+    on_error: str | Sink = "skip"
+    """What becomes of a record that does not fit its type, or for which the function fails. The reply tells of it
+    either way; a sink keeps it, too, as a dead letter, and the reply then says `"kept": true`. A sink that is given
+    to the Flow keeps those of its collectors, too."""
+
+    def __init__(self, **values: Any) -> None:
+        wrong = values.get("on_error", "skip")
+        if wrong != "skip" and not isinstance(wrong, Sink):
+            msg = f'on_error of a collector is {wrong!r}; it can be "skip" or a sink, the replies tell of errors anyway'
+            raise InvalidOption(msg)
+        super().__init__(**values)
+
+    @property
+    def error_sink(self) -> Sink | None:
+        """Where failing records are kept, if they are."""
+        return self.on_error if isinstance(self.on_error, Sink) else None
 
     @property
     def linger_s(self) -> float:
@@ -312,6 +328,8 @@ class FlowOptions(ProcessorOptions):
     def http(self, kind: type[Http], given: Mapping[str, Any]) -> Http:
         """Return the options of a service or collector, of which some may be given here."""
         here = self.explicit()
+        if isinstance(self.on_error, str):  # it says what becomes of a run, and requests have their replies
+            here.pop("on_error", None)
         return kind(**{**{name: here[name] for name in here if name in kind.model_fields}, **given})
 
     def processor_defaults(self) -> dict[str, Any]:

@@ -88,15 +88,19 @@ def test_the_steps_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
     assert done.stdout == "285\n"
 
 
-def test_the_http_example_of_the_readme_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_http_examples_of_the_readme_are_one_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "shop.py").write_text(CODE[4])
-    with serving(runpy.run_path("shop.py")["asgi"]) as client:
+    (tmp_path / "shop.py").write_text("\n".join(CODE[4:]))
+    with serving(runpy.run_path("shop.py")["app"]) as client:
         assert client.post("/orders", json=[{"item": "tea", "count": 0}, {"item": "tea"}]).json()["records"] == 2
         assert client.get("/prices/tea", params={"count": 2}).json() == {"total": 5.0}
         assert client.get("/prices/gold").status_code == 404
-    (written,) = (tmp_path / "orders").glob("*.jsonl")
+        assert client.post("/prices/tea/wish", params={"price": 2}).status_code == 200
+        assert client.get("/office/me").status_code == 401
+        assert client.get("/office/me", headers={"X-API-Key": "her-key"}).json() == "ada"
+    (written,), (wished,) = (tmp_path / "orders").glob("*.jsonl"), (tmp_path / "wishes").glob("*.jsonl")
     assert written.read_text() == '{"item":"tea","count":1}\n'
+    assert wished.read_text() == '{"item":"tea","price":2.0}\n'
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"raflow"},  # the lazy names and the version
-    {"errors", "units", "metrics", "extras"},
+    {"errors", "units", "metrics", "extras", "letters"},
     {"credentials", "graph", "schema", "batch", "database"},
     {"sources", "sinks", "stores", "code", "decorated", "dependencies"},
     {"options", "convert"},

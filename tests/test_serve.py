@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -105,19 +106,43 @@ def test_what_a_collector_acknowledged_is_in_its_sink_when_the_run_has_drained(
     assert (stats.http.total, stats.http.replicas_lost) == (7, 0)
 
 
+def test_records_that_fail_are_kept_where_the_collector_says(started: Callable[..., Run], tmp_path: Path) -> None:
+    flow = answering()
+    bad = JsonLinesFiles(tmp_path / "bad")
+    flow.add_collector(collector("/readings", sink=ParquetFiles(tmp_path / "out"), on_error=bad)(warm))
+    run = started(flow)
+    reply = httpx.post(f"{run.url}/readings", json=[{"station": "Ada"}, {"celsius": 1.0}], timeout=WAIT_S)
+    assert (reply.status_code, reply.json()["errors"][0]["kept"]) == (207, True)
+    outputs = ended(run).stats().outputs
+    assert [line.rpartition(": ")[2] for line in outputs] == ["1 row", "1 row"]
+    assert ["out" in line for line in outputs] == [True, False]
+    assert pq.read_table(tmp_path / "out")["station"].to_pylist() == ["Ada"]
+    (letter,) = [
+        json.loads(line) for file in (tmp_path / "bad").glob("*.jsonl") for line in file.read_text().splitlines()
+    ]
+    assert (letter["processor"], letter["record"]) == ("warm", '{"celsius": 1.0}')
+
+
 def test_data_moves_while_http_is_answered_and_both_are_one_run(started: Callable[..., Run], tmp_path: Path) -> None:
     flow = answering()
     source = MemorySource([{"n": n} for n in range(100)])
     flow.consumer(source=source, sink=ParquetFiles(tmp_path / "out"), name="double")(double)
+    accepted = JsonLinesFiles(tmp_path / "accepted")
+    flow.add_collector(collector("/readings", sink=accepted, ack="accepted")(warm))
     run = started(flow)
     until(lambda: all(stage.status is Status.SUCCEEDED for stage in run.stats().stages))
     assert sorted(pq.read_table(tmp_path / "out")["n"].to_pylist()) == list(range(0, 200, 2))
     assert run.status() is Status.RUNNING
     assert httpx.get(f"{run.url}/hello/Ada", timeout=WAIT_S).json()["hello"] == "Ada"
+    assert run.stats().outputs[1].endswith("accepted'): 0 rows")
+    bulk = httpx.post(f"{run.url}/readings", json=[{"station": "Ada"}, {"station": "Bob"}], timeout=WAIT_S)
+    assert bulk.status_code == 202
     stats = ended(run).stats()
+    assert stats.outputs[0].startswith("ParquetFiles(")
+    assert stats.outputs[1].endswith(": 2 rows"), "what was in the buffer is written at the end, and counted"
     assert stats.stages[0].counts.rows_out == 100
     assert stats.http is not None
-    assert stats.http.total == 1
+    assert stats.http.total == 2
 
 
 def test_an_error_of_the_data_side_ends_the_run_with_it(started: Callable[..., Run]) -> None:
@@ -173,6 +198,10 @@ def test_what_makes_no_sense_for_http_is_refused() -> None:
     flow.add_collector(collector("/readings", sink=MemorySink())(warm))
     with pytest.raises(InvalidOption, match=r"MemorySink.* of 'warm' lives in the memory of one process"):
         flow.run(engine="ray")
+    kept = answering()
+    kept.add_collector(collector("/readings", on_error=MemorySink())(warm))
+    with pytest.raises(InvalidOption, match=r"MemorySink.* of 'warm' lives in the memory of one process"):
+        kept.run(engine="ray")
     with pytest.raises(InvalidOption, match="unix:/tmp/x has no port"):
         address_of("unix:/tmp/x", 80)
     with pytest.raises(InvalidOption, match="tls_certificate and tls_key go together"):
@@ -187,13 +216,12 @@ def test_a_replica_whose_threads_are_held_for_good_is_replaced_where_that_frees_
     engine: str, started: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     flow = Flow("stuck", FlowOptions(num_cpus=0.5, max_abandoned_calls=2))
-    service = flow.service(num_replicas=1, request_timeout_s=0.1)
-    service.endpoint("/who")(os.getpid)
-    service.endpoint("/never")(never)
+    flow.service("/held", num_replicas=1, request_timeout_s=0.1).endpoint("/never")(never)
+    flow.service().endpoint("/who")(os.getpid)
     run = started(flow)
     with caplog.at_level(logging.WARNING, "raflow"):
         before = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
-        assert [httpx.get(f"{run.url}/never", timeout=WAIT_S).status_code for _ in range(2)] == [504, 504]
+        assert [httpx.get(f"{run.url}/held/never", timeout=WAIT_S).status_code for _ in range(2)] == [504, 504]
         until(lambda: any("2 synchronous calls that got 504" in record.getMessage() for record in caplog.records))
         after = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
         if engine == "ray":

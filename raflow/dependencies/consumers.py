@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 from raflow.credentials import Credentials
@@ -16,7 +16,9 @@ from raflow.dependencies.credentials import FlowCredentials
 from raflow.dependencies.making import Kept, bound, is_awaited
 from raflow.dependencies.needs import check, closure, hints_of, needs
 from raflow.dependencies.scopes import Scope, is_given, name_of, scope_of
+from raflow.dependencies.side_output import Outlets, Pushed, numbered
 from raflow.errors import InvalidDependency
+from raflow.sinks import Sink
 
 
 def with_dependencies(code: Any, name: str, credentials: Credentials) -> Any:
@@ -39,7 +41,9 @@ def with_dependencies(code: Any, name: str, credentials: Credentials) -> Any:
     for make in closure(wants.values()):
         _check_here(make, name, is_awaiting=_awaits(function))
     given = {FlowCredentials: FlowCredentials.of(credentials)}
-    members: dict[str, Any] = {"code": staticmethod(code), "wants": wants, "given": given}
+    makes, numbers = numbered(wants)
+    members: dict[str, Any] = {"code": staticmethod(code), "wants": wants, "given": given, "numbers": numbers}
+    members["sides"] = tuple(make.sink for make in makes)
     members["process"] = _process(function, wants)
     return type(str(getattr(code, "__name__", name)), (_Consumer,), members)
 
@@ -47,6 +51,11 @@ def with_dependencies(code: Any, name: str, credentials: Credentials) -> Any:
 def asked(code: Any) -> list[Any]:
     """Return the dependencies for which a consumer's code asks; none if `with_dependencies` left it as it was."""
     return list(code.wants.values()) if _has_dependencies(code) else []
+
+
+def sides(code: Any) -> tuple[Sink, ...]:
+    """Return where the side outputs of a consumer's code go, as often as it has them."""
+    return code.sides if _has_dependencies(code) else ()
 
 
 def ship(code: Any, made: Mapping[Any, Any]) -> None:
@@ -70,7 +79,7 @@ def _awaits(function: Any) -> bool:
 
 def _check_here(make: Any, name: str, *, is_awaiting: bool) -> None:
     scope = scope_of(make)
-    if make is FlowCredentials:
+    if make in (FlowCredentials, Outlets):
         return
     if is_given(make):
         msg = f"consumer {name!r} asks for {name_of(make)}, which only HTTP has"
@@ -90,9 +99,13 @@ class _Consumer:
     code: Any
     wants: dict[str, Any]
     given: dict[Any, Any]
+    numbers: list[int]
+    sides: tuple[Sink, ...]
 
     def __init__(self) -> None:
-        self.kept = Kept(self.wants.values(), self.given)
+        self.pushed = Pushed(self.wants, self.numbers) if self.numbers else None
+        outlets = {Outlets: Outlets(self.pushed.opened)} if self.pushed else {}
+        self.kept = Kept(self.wants.values(), {**self.given, **outlets})
         self.stack = AsyncExitStack()
         self.function: Callable[..., Any] = self.code
         self.fixed: Callable[..., Any] | None = None
@@ -110,20 +123,26 @@ class _Consumer:
     async def teardown(self) -> None:
         await self.stack.aclose()
 
+    def pushing(self) -> AbstractContextManager[None]:
+        return self.pushed.call() if self.pushed else nullcontext()
+
     @asynccontextmanager
     async def awaited(self) -> AsyncIterator[Callable[..., Any]]:
         """Yield the function of a record alone; what it shares with no other call ends with it."""
         if self.fixed is not None:
-            yield self.fixed
+            with self.pushing():
+                yield self.fixed
             return
         async with AsyncExitStack() as stack:
+            stack.enter_context(self.pushing())
             yield bound(self.function, await self.kept.for_call(self.wants, stack))
 
     @contextmanager
     def at_once(self) -> Iterator[Callable[..., Any]]:
         """Do the same where nothing is awaited."""
         if self.fixed is not None:
-            yield self.fixed
+            with self.pushing():
+                yield self.fixed
             return
         call = self.awaited()
         yielded = _finished(call.__aenter__())

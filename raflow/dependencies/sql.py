@@ -104,7 +104,14 @@ class SessionDep(_Sessions):
     At the end of the request or call it is committed, before the reply is sent, so that a commit that
     fails is an error of the request; after an error it is rolled back; it is always closed. In a collector
     an error is any reply but a success, and when a call of its function raises, nothing of the request is
-    written. A stream that is sent after the function has returned needs a session of its own.
+    written but the dead letters of such calls. A stream that is sent after the function has returned needs a
+    session of its own.
+
+    A collector first has the session send its changes, then writes its sink, then commits. So what the database
+    refuses of the changes keeps rows out of the sink, and a reply of success means that both have them. If the
+    sink fails, the session is rolled back. Only a COMMIT that fails by itself (a lost connection, a deferred
+    constraint), or a request whose time is up just then, leaves rows in the sink beside an error reply: the client's
+    next try writes them again. The other order would lose them when that try then meets what was committed.
 
     Args:
         url: Of the database, as SQLAlchemy reads it; PostgreSQL without a driver is reached by psycopg.
@@ -128,6 +135,10 @@ class SessionDep(_Sessions):
         finally:
             _close(session)
 
+    def prepare(self, session: Session) -> None:
+        """Send what waits in the session: what the database refuses of it is an error before the commit."""
+        session.flush()
+
 
 class AsyncSessionDep(_Sessions):
     """The same for `async def` functions: `session: Annotated[AsyncSession, AsyncSessionDep(URL)]`.
@@ -142,3 +153,7 @@ class AsyncSessionDep(_Sessions):
         async with AsyncSession(engines.of(self.database), **self._options()) as session:
             yield session
             await session.commit()
+
+    async def prepare(self, session: AsyncSession) -> None:
+        """Do the same."""
+        await session.flush()

@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     from starlette.responses import Response as Response
     from starlette.responses import StreamingResponse as StreamingResponse
 
+    from raflow.dependencies import SideOutput as SideOutput
+    from raflow.dependencies import SinkDependency as SinkDependency
     from raflow.http.google import AuthenticatedGoogleUser as AuthenticatedGoogleUser
     from raflow.http.google import GoogleUser as GoogleUser
     from raflow.http.rate_limit import RateLimit as RateLimit
     from raflow.http.security import ApiKey as ApiKey
     from raflow.http.security import BearerCredentials as BearerCredentials
-    from raflow.http.side_output import SideOutput as SideOutput
-    from raflow.http.side_output import SinkDependency as SinkDependency
     from raflow.http.signature import Signature as Signature
 
 _NAMES = {
     "raflow.http.security": ("ApiKey", "BearerCredentials"),
     "raflow.http.google": ("AuthenticatedGoogleUser", "GoogleUser"),
     "raflow.http.signature": ("Signature",),
-    "raflow.http.side_output": ("SideOutput", "SinkDependency"),
+    "raflow.dependencies": ("SideOutput", "SinkDependency"),
     "raflow.http.rate_limit": ("RateLimit",),
     "fastapi": (
         "Body", "Depends", "File", "Form", "Header", "HTTPException", "Path", "Query", "Request", "UploadFile",

@@ -21,6 +21,7 @@ from raflow.code import Code
 from raflow.dependencies.credentials import FlowCredentials
 from raflow.dependencies.making import Kept
 from raflow.dependencies.needs import closure, needs
+from raflow.dependencies.side_output import Outlets, SideOutput, SinkDependency
 from raflow.errors import InvalidProcessor
 from raflow.http.collector import Collector
 from raflow.http.counts import Counts
@@ -35,7 +36,7 @@ from raflow.http.openapi import Documented
 from raflow.http.outlet import Outlet
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
-from raflow.http.side_output import Outlets
+from raflow.http.side_output import Flushed
 from raflow.http.threads import marked
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
@@ -74,7 +75,7 @@ class _Building:
         self.counts = Counts()
         self.instances = Instances()
         credentials = FlowCredentials.of(http.options.credentials())
-        given = {FlowCredentials: credentials, Outlets: Outlets(self.side_outlet), **http.shipped}
+        given = {FlowCredentials: credentials, Outlets: Outlets(self.side_output), **http.shipped}
         self.kept = Kept(http.dependencies(), given, to_thread.run_sync)
         self.injection = Injection(self.kept)
         self.outlets: list[Outlet] = []
@@ -91,6 +92,7 @@ class _Building:
         self.own_routes = len(self.app.router.routes)
         for sink in http.sinks():
             self.sink(sink)
+        self.counts.written = [0] * len(self.sinks)
         for make in closure(http.dependencies()):
             self.share(getattr(make, "store", None))
         for service in http.services:
@@ -145,7 +147,8 @@ class _Building:
     def add_collector(self, collector: Collector) -> None:
         options = self.http.collector_options(collector)
         takes, returns = Code(collector.code).annotations(collector.name)
-        outlet = self.outlet(collector, options, returns) if collector.sinks else None
+        writes = bool(collector.sinks) or options.error_sink is not None
+        outlet = self.outlet(collector, options, returns) if writes else None
         function = self.instances.function(collector.code)
         shape = convert.shape_of(takes)
         ingest = Ingest(collector, function, shape, options, outlet, self.http.flow_id)
@@ -174,19 +177,32 @@ class _Building:
 
     def outlet(self, collector: Collector, options: CollectorOptions, returns: Any) -> Outlet:
         sinks = [self.sink(sink) for sink in collector.sinks]
-        writing = Writing(sinks, self.context, collector.name, options, convert.returned_schema(returns))
+        errors = None if options.error_sink is None else self.sink(options.error_sink)
+        schema = convert.returned_schema(returns)
+        writing = Writing(sinks, self.context, collector.name, options, schema, errors, self.wrote)
         self.outlets.append(Outlet(writing, options, collector.name))
         return self.outlets[-1]
 
-    def side_outlet(self, declared: Sink) -> Outlet:
+    @asynccontextmanager
+    async def side_output(self, make: SinkDependency) -> AsyncIterator[SideOutput]:
         options = self.http.options.http(CollectorOptions, {})
-        return Outlet(Writing([self.sink(declared)], self.context, _SIDE, options, None), options, _SIDE)
+        writing = Writing([self.sink(make.sink)], self.context, _SIDE, options, None, wrote=self.wrote)
+        outlet = Outlet(writing, options, _SIDE)
+        await outlet.open()
+        try:
+            yield Flushed(outlet)
+        finally:
+            await outlet.close()
 
     def sink(self, declared: Sink) -> Sink:
         """Return a sink with the Flow's credentials: one, however many collectors write to it."""
         if id(declared) not in self.sinks:
             self.sinks[id(declared)] = declared.with_credentials(self.http.options.credentials())
         return self.sinks[id(declared)]
+
+    def wrote(self, sink: Sink, rows: int) -> None:
+        """Count rows that one of the sinks has got."""
+        self.counts.wrote(next(number for number, one in enumerate(self.sinks.values()) if one is sink), rows)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:

@@ -12,13 +12,14 @@ from typing import Any
 
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from starlette.exceptions import HTTPException
 
 from raflow.batch import one_batch
 from raflow.convert import Shape, encode
 from raflow.convert.json_lines import read_lines
 from raflow.errors import SchemaError
+from raflow.letters import as_json
 
 JSON, LINES, ARROW = "application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"
 _TAKEN = f"send {JSON}, {LINES} or {ARROW}"
@@ -37,6 +38,10 @@ class Problem:
     """In the form of FastAPI's errors, if it is known which fields are wrong."""
     error_id: str | None = None
     """Under which the log has the traceback, if user code raised."""
+    error: Exception | None = field(default=None, repr=False)
+    """What it raised."""
+    line: bytes = field(default=b"", repr=False)
+    """What could not be parsed, where that stands in the place of a record."""
 
 
 @dataclass
@@ -51,8 +56,18 @@ class Brought:
     """Records in the request, good or not."""
     is_bulk: bool
     """Whether the request could have held several records."""
+    sent: Sequence[Any] | pa.RecordBatch
+    """All records of the request, parsed or not."""
     problems: dict[int, Problem] = field(default_factory=dict)
     """By the place in the request."""
+
+    def text(self, row: int) -> str:
+        """Return a record as the client sent it, with the parameters of the path: JSON, or the text of its own."""
+        if isinstance(self.sent, pa.RecordBatch):
+            return as_json(self.sent.slice(row, 1).to_pylist()[0])
+        one = self.sent[row]
+        one = one.line if isinstance(one, Problem) else one
+        return one.decode(errors="backslashreplace") if isinstance(one, bytes) else as_json(one)
 
 
 class Reader:
@@ -108,9 +123,8 @@ class Reader:
             problem, value = _tried(self._adapter.validate_json, body)
             if problem and problem.status == 400:
                 raise HTTPException(400, problem.message)
-            return Brought(
-                [] if problem else [value], [] if problem else [0], 1, False, {0: problem} if problem else {}
-            )
+            good, bad = ([], {0: problem}) if problem else ([value], {})
+            return Brought(good, range(len(good)), 1, False, [body], bad)
         try:
             found = from_json(body)
         except ValueError as error:
@@ -144,33 +158,42 @@ class Reader:
 
     def _table(self, table: pa.Table) -> Brought:
         batch = one_batch(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)])
-        return self._batch(batch, range(batch.num_rows), batch.num_rows, {}, is_bulk=True)
+        return self._batch(batch, Brought(None, range(batch.num_rows), batch.num_rows, True, batch))
 
     def _records(self, found: list[Any], is_bulk: bool) -> Brought:
         if not self._shape.frame:
-            return self._each(self._adapter.validate_python, found, is_bulk)
+            return self._each(self._validated, found, is_bulk)
         rows = [row for row, one in enumerate(found) if isinstance(one, dict)]
         problems = {row: _not_an_object(one) for row, one in enumerate(found) if not isinstance(one, dict)}
         encoded = encode([found[row] for row in rows], None)
         bad = {position: Problem(said(error)) for position, error in encoded.rejected}
         problems |= {rows[position]: problem for position, problem in bad.items()}
         kept = [row for position, row in enumerate(rows) if position not in bad]
+        brought = Brought(None, kept, len(found), is_bulk, found, problems)
         if encoded.batch is None:
-            return Brought(None, [], len(found), is_bulk, problems)
-        return self._batch(encoded.batch, kept, len(found), problems, is_bulk)
+            brought.rows = []
+            return brought
+        return self._batch(encoded.batch, brought)
 
-    def _batch(
-        self, batch: pa.RecordBatch, rows: Sequence[int], total: int, problems: dict[int, Problem], is_bulk: bool
-    ) -> Brought:
+    def _validated(self, value: Any) -> Any:
+        """Return the record of parsed JSON. A strict type takes a date as text from JSON itself only."""
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError:
+            return self._adapter.validate_json(to_json(value, inf_nan_mode="constants"))
+
+    def _batch(self, batch: pa.RecordBatch, brought: Brought) -> Brought:
         try:
             decoded = self._shape.decode(batch)
         except SchemaError as error:
             raise HTTPException(422, said(error)) from None
-        problems |= {rows[row]: Problem(said(error)) for row, error in decoded.rejected}
-        return Brought(decoded.values, [rows[row] for row in decoded.rows], total, is_bulk, problems)
+        rows = brought.rows
+        brought.problems |= {rows[row]: Problem(said(error)) for row, error in decoded.rejected}
+        brought.values, brought.rows = decoded.values, [rows[row] for row in decoded.rows]
+        return brought
 
     def _each(self, validate: Callable[[Any], Any], found: Sequence[Any], is_bulk: bool) -> Brought:
-        brought = Brought([], [], len(found), is_bulk)
+        brought = Brought([], [], len(found), is_bulk, found)
         rows: list[int] = []
         for row, one in enumerate(found):
             problem, value = (one, None) if isinstance(one, Problem) else _tried(validate, one)
@@ -213,7 +236,7 @@ def _parsed(line: bytes, path: Mapping[str, Any]) -> Any:
     try:
         return _with(from_json(line), path)
     except ValueError as error:
-        return Problem(f"malformed JSON: {error}", 400)
+        return Problem(f"malformed JSON: {error}", 400, line=line)
 
 
 def _with(record: Any, path: Mapping[str, Any]) -> Any:

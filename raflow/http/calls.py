@@ -76,6 +76,6 @@ class Calls:
 
     def _problem(self, error: Exception) -> Problem:
         if isinstance(error, HTTPException):
-            return Problem(str(error.detail), error.status_code)
+            return Problem(str(error.detail), error.status_code, error=error)
         error_id = logged(f"collector {self._name!r}", error)
-        return Problem("internal error", 500, error_id=error_id)
+        return Problem("internal error", 500, error_id=error_id, error=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 from raflow.http.reply import Reply
@@ -9,13 +10,22 @@ from raflow.http.reply import Reply
 
 @dataclass
 class Counts:
-    """Changed on the application's event loop alone; any thread may read."""
+    """What may be changed on the application's event loop alone, but for rows; any thread may read."""
 
     given_up: list[Reply] = field(default_factory=list)
     """To requests whose time was up; those whose synchronous code has returned leave the list."""
     is_ready: bool = False
     """Whether set-up is done and teardown has not begun: what `/readyz` tells. A runtime that drains the
     replica may clear it."""
+
+    written: list[int] = field(default_factory=list)
+    """Rows, by number of the sink in `HttpApp.sinks`."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def wrote(self, sink: int, rows: int) -> None:
+        """Count rows that a sink has; called by the threads that write."""
+        with self._lock:
+            self.written[sink] += rows
 
     @property
     def abandoned(self) -> int:

@@ -83,9 +83,18 @@ class HttpApp:
 
     def sinks(self) -> list[Sink]:
         """Return the sinks of collectors and of `SinkDependency`, each once: a driver starts and finishes them."""
-        found = [sink for one in self.collectors for sink in one.sinks]
-        found += [make.sink for make in closure(self.dependencies()) if isinstance(getattr(make, "sink", None), Sink)]
-        return list({id(sink): sink for sink in found}.values())
+        return list({id(sink): sink for _, sink in self.named_sinks()}.values())
+
+    def named_sinks(self) -> list[tuple[str, Sink]]:
+        """Return the same with the names of collectors, as often as they are used; error sinks are the last ones."""
+        found = [(one.name, sink) for one in self.collectors for sink in self.all_sinks(one)]
+        sides = [getattr(make, "sink", None) for make in closure(self.dependencies())]
+        return found + [("SinkDependency", sink) for sink in sides if isinstance(sink, Sink)]
+
+    def all_sinks(self, collector: Collector) -> tuple[Sink, ...]:
+        """Return the sinks of a collector, and its error sink last if there is one."""
+        errors = self.collector_options(collector).error_sink
+        return collector.sinks if errors is None else (*collector.sinks, errors)
 
     def _functions(self) -> Iterator[tuple[str, str, Callable[..., Any]]]:
         endpoints = [one for service in self.services for one in service.endpoints]

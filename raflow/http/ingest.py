@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -19,8 +20,11 @@ from raflow.dependencies.needs import closure, needs
 from raflow.http.bodies import Brought, Problem, Reader, said
 from raflow.http.calls import Calls
 from raflow.http.collector import Collector
+from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
+from raflow.http.reply import Reply
+from raflow.http.threads import REQUEST, run
 from raflow.http.writing import Results
 from raflow.options import CollectorOptions
 
@@ -41,7 +45,7 @@ class Ingest:
         function: Its function, or the `process` of the instance.
         shape: What the function gets.
         options: With the Flow's defaults.
-        outlet: Where results go; None drops them.
+        outlet: Where results and dead letters go; None drops them.
         flow_id: Of the Flow.
     """
 
@@ -112,16 +116,26 @@ class Ingest:
         brought = await self._read(request, body)
         unfit = len(brought.problems)
         results = await self._results(brought, given)
-        if self._is_transaction and len(brought.problems) > unfit:
-            return self._reply(brought, is_undone=True)
-        if results.records and self.outlet is not None:
+        is_undone = self._is_transaction and len(brought.problems) > unfit
+        if is_undone:
+            results = Results([], False, 0)
+        if self.options.error_sink is not None:
+            Failing(self.collector.name, request, brought).into(results)
+        if results.size and self.outlet is not None:
+            await self._prepare()
             refused = await self._deliver(self.outlet, results)
             if refused is not None:
                 return refused
         places = brought.rows
         for place, error in results.misfits.items():
             brought.problems[places[place] if place < len(places) else place] = Problem(said(error))
-        return self._reply(brought)
+        return self._reply(brought, is_undone=is_undone)
+
+    async def _prepare(self) -> None:
+        """Have transactions do all but the commit: where that fails, the sink gets no rows."""
+        reply: Reply | None = REQUEST.get() if self._is_transaction else None
+        for prepare in reply.prepares if reply else ():
+            await (prepare() if inspect.iscoroutinefunction(prepare) else run(prepare))
 
     async def _read(self, request: Request, body: bytes) -> Brought:
         path = request.path_params
@@ -169,17 +183,18 @@ class Ingest:
             return _refused("nothing of this request was written", error_id=error.error_id)
         return None
 
-    def _reply(self, brought: Brought, *, is_undone: bool = False) -> Response:
+    def _reply(self, brought: Brought, *, is_undone: bool) -> Response:
         problems = brought.problems
         good = 0 if is_undone else brought.total - len(problems)
         if not problems:
             return Response(b'{"success":true,"records":%d}' % good, self.success, media_type="application/json")
+        more = {} if self.options.error_sink is None else {"kept": True}
         if not brought.is_bulk:
             only = problems[0]
-            more = {} if only.error_id is None else {"error_id": only.error_id}
-            return JSONResponse({"success": False, "detail": only.detail or only.message, **more}, only.status)
+            told = {"success": False, "detail": only.detail or only.message, **_under(only), **more}
+            return JSONResponse(told, only.status)
         status = 207 if good else max(422, *(problem.status for problem in problems.values()))
-        errors = [_entry(row, problems[row]) for row in sorted(problems)]
+        errors = [{**_entry(row, problems[row]), **more} for row in sorted(problems)]
         why = {"detail": "a call failed, so nothing of this request is written"} if is_undone else {}
         return JSONResponse({"success": False, "records": good, "errors": errors, **why}, status)
 
@@ -193,5 +208,8 @@ def _refused(detail: str, **more: str) -> Response:
 
 
 def _entry(row: int, problem: Problem) -> dict[str, Any]:
-    more = {} if problem.error_id is None else {"error_id": problem.error_id}
-    return {"index": row, "status": problem.status, "message": problem.message, **more}
+    return {"index": row, "status": problem.status, "message": problem.message, **_under(problem)}
+
+
+def _under(problem: Problem) -> dict[str, Any]:
+    return {} if problem.error_id is None else {"error_id": problem.error_id}

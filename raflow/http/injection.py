@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any, cast
 
 from fastapi import Depends
@@ -14,7 +15,7 @@ from fastapi.security.base import SecurityBase
 from raflow.dependencies.making import Kept, is_generator, made
 from raflow.dependencies.needs import hints_of, needs
 from raflow.dependencies.scopes import Scope, scope_of
-from raflow.http.threads import run
+from raflow.http.threads import REQUEST, run
 
 
 class Injection:
@@ -102,7 +103,10 @@ class Injection:
 def _generator(make: Any) -> Callable[..., Any]:
     async def provide(**given: Any) -> AsyncIterator[Any]:
         async with AsyncExitStack() as stack:
-            yield await made(make, given, stack, run)
+            value = await made(make, given, stack, run)
+            if getattr(make, "is_transaction", False) and (reply := REQUEST.get()):
+                reply.prepares.append(partial(make.prepare, value))
+            yield value
 
     return provide
 

@@ -18,10 +18,14 @@ Json = dict[str, Any]
 _REPLY = {"type": "object", "properties": {"success": {"type": "boolean"}, "records": {"type": "integer"}}}
 _ERROR = {
     "type": "object",
-    "properties": {name: {"type": "integer"} for name in ("index", "status")} | {"message": {"type": "string"}},
-}
+    "properties": {"index": {"type": "integer"}, "status": {"type": "integer"}, "message": {"type": "string"},
+                   "kept": {"type": "boolean"}},
+}  # fmt: skip
 _PARTLY = {**_REPLY, "properties": {**_REPLY["properties"], "errors": {"type": "array", "items": _ERROR}}}  # type: ignore[dict-item]
-_REFUSED = {"type": "object", "properties": {"success": {"type": "boolean"}, "detail": {}, "errors": {}}}
+_REFUSED = {
+    "type": "object",
+    "properties": {"success": {"type": "boolean"}, "detail": {}, "errors": {}, "kept": {"type": "boolean"}},
+}
 
 
 class Documented(FastAPI):

@@ -99,9 +99,9 @@ class Outlet:
         Raises:
             Full: As many records as allowed are waiting.
         """
-        if self._accepted and self._accepted + results.records > self._options.buffer_records:
+        if self._accepted and self._accepted + results.size > self._options.buffer_records:
             raise Full
-        self._accepted += results.records
+        self._accepted += results.size
         self._put(_Waiting(results, None))
 
     def _put(self, one: _Waiting) -> None:
@@ -163,7 +163,7 @@ class Outlet:
         return None
 
     def _lost(self, group: list[_Waiting], error: FlushFailed) -> None:
-        records = sum(one.results.records for one in group if one.written is None)
+        records = sum(one.results.size for one in group if one.written is None)
         if records:
             log.error("error %s: collector %r loses %d accepted record(s)", error.error_id, self._name, records)
         for one in group:
@@ -171,8 +171,8 @@ class Outlet:
 
     def _done(self, one: _Waiting, error: FlushFailed | None) -> None:
         if one.written is None:
-            self._accepted -= one.results.records
-            for misfit in one.results.misfits.values():
+            self._accepted -= one.results.size
+            for misfit in one.results.misfits.values() if one.results.letter is None else ():
                 logged(f"collector {self._name!r}: an accepted record was dropped", misfit)
         elif not one.written.done():  # it is, if the client is gone
             one.written.set_exception(error) if error else one.written.set_result(None)

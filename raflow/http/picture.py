@@ -28,7 +28,7 @@ def picture(http: HttpApp) -> Graph:
 def _answered(http: HttpApp) -> Iterator[tuple[str, str, str, list[str]]]:
     """Yield name, request, detail and sinks of each collector and endpoint."""
     for each in http.collectors:
-        yield each.name, f"{each.method} {each.route}", "collector", [repr(sink) for sink in each.sinks]
+        yield each.name, f"{each.method} {each.route}", "collector", [repr(sink) for sink in http.all_sinks(each)]
     for service in http.services:
         for one in service.endpoints:
             path = joined(service.base_route, one.route)

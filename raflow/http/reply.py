@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ class Reply:
         request_id: As text of visible ASCII characters.
     """
 
-    __slots__ = ("_send", "in_thread", "is_taken", "request_id", "started", "status")
+    __slots__ = ("_send", "in_thread", "is_taken", "prepares", "request_id", "started", "status")
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
@@ -35,6 +35,8 @@ class Reply:
         self.status = 0
         self.is_taken = False
         self.in_thread = False
+        self.prepares: list[Callable[[], Any]] = []
+        """What transactions of the request do before anything else is written; see `SessionDep.prepare`."""
 
     async def send(self, message: Message) -> None:
         """Pass a part of the reply on; nothing of what comes after `take`."""

@@ -6,7 +6,7 @@ Everything here runs on one thread, which is not that of the event loop.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from raflow import convert
 from raflow.convert import Encoded
 from raflow.errors import SchemaError, SinkError
 from raflow.http.targets import Target, target_of
+from raflow.letters import batch_of
 from raflow.options import CollectorOptions
 from raflow.schema import conform, merge
 from raflow.sinks import Sink, SinkContext
@@ -37,6 +38,15 @@ class Results:
     """Records of the request that are in it."""
     misfits: dict[int, Exception] = field(default_factory=dict)
     """Why results are not written, by their place in `values`; filled by `Writing.flush`."""
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    """The dead letters of the request's other records."""
+    letter: Callable[[int, Exception], dict[str, Any]] | None = None
+    """Makes one of a misfit, by its place in `values`; None: they are not kept."""
+
+    @property
+    def size(self) -> int:
+        """Records that are to be written, and dead letters."""
+        return self.records + len(self.letters)
 
 
 def is_about_data(error: BaseException) -> bool:
@@ -54,6 +64,8 @@ class Writing:
         name: Of the collector: begins the names of what is written.
         options: Of the collector.
         schema: What the function's annotation says of its results; None if nothing.
+        error_sink: Where dead letters go, with the Flow's credentials; None: there are none.
+        wrote: Told of each sink and the rows that it has got.
     """
 
     def __init__(
@@ -63,56 +75,66 @@ class Writing:
         name: str,
         options: CollectorOptions,
         schema: pa.Schema | None,
+        error_sink: Sink | None = None,
+        wrote: Callable[[Sink, int], None] = lambda sink, rows: None,
     ) -> None:
         self._sinks, self._context, self._name, self._options = sinks, context, name, options
         self._schema = schema
-        self._targets: list[Target] = []
+        self._error_sink, self._wrote = error_sink, wrote
+        self._targets: list[tuple[Sink, Target]] = []
 
     def open(self) -> None:
         """Open the sinks."""
         pa.array([0])  # Arrow imports pandas to look at its first list, for most of a second
         unit = f"{self._name}.{secrets.token_hex(4)}"  # no other replica has it, nor this one when it starts again
         for sink in self._sinks:
-            self._targets.append(target_of(sink, self._context, unit, self._options))
+            self._targets.append((sink, target_of(sink, self._context, unit, self._options)))
+        if (last := self._error_sink) is not None:
+            self._targets.append((last, target_of(last, self._context, f"{unit}.errors", self._options)))
 
     def close(self) -> None:
         """Let readers see all that was written, and close the sinks."""
         with ExitStack() as stack:
-            for target in self._targets:
+            for _, target in self._targets:
                 stack.callback(target.close)
             self._targets = []
 
     def flush(self, group: Sequence[Results]) -> None:
         """Write what a group of requests brought: afterwards the sinks have all of it, or nothing counts.
 
-        What does not fit the schema is noted in `misfits` and left out.
+        What does not fit the schema is noted in `misfits` and left out, or becomes a dead letter.
 
         Raises:
             Exception: Whatever a sink raised. Nothing of the group counts as written.
         """
         known = self._schema
         try:
-            batches = self._converted(group)
-            if batches:
-                self._write(batches)
+            for one in group:
+                one.misfits.clear()  # of an earlier try
+            self._write(self._converted(group), _letters(group))
         except BaseException:
             self._schema = known  # what a sink refuses would spoil all that comes after it
             raise
 
-    def _write(self, batches: list[pa.RecordBatch]) -> None:
+    def _write(self, batches: list[pa.RecordBatch], letters: list[pa.RecordBatch]) -> None:
+        plain = len(self._sinks)
+        written = [(*target, batches) for target in self._targets[:plain] if batches]
+        written += [(*target, letters) for target in self._targets[plain:] if letters]
         try:
-            for target in self._targets:
-                target.stage(batches)
-            for target in self._targets:
+            for _, target, some in written:
+                target.stage(some)
+            for _, target, _ in written:
                 target.publish()
         except BaseException:
-            for target in self._targets:
+            for _, target, _ in written:
                 target.undo()
             raise
+        for sink, _, some in written:
+            self._wrote(sink, sum(batch.num_rows for batch in some))
 
     def due_s(self) -> float | None:
         """Return in how many seconds `roll` is to be called; None if there is no need."""
-        return min((due for target in self._targets if (due := target.due_s()) is not None), default=None)
+        return min((due for _, target in self._targets if (due := target.due_s()) is not None), default=None)
 
     def roll(self) -> None:
         """Let readers see files that are large or old enough.
@@ -120,7 +142,7 @@ class Writing:
         Raises:
             Exception: Whatever a sink raised; what was written stays written.
         """
-        for target in self._targets:
+        for _, target in self._targets:
             target.roll()
 
     def _converted(self, group: Sequence[Results]) -> list[pa.RecordBatch]:
@@ -151,7 +173,7 @@ class Writing:
             one.misfits.update(encoded.rejected)
             return self._agreed(encoded)
         except SchemaError as error:
-            one.misfits[0] = error
+            one.misfits.update(dict.fromkeys(range(one.records), error))
             return None
 
     def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
@@ -162,3 +184,13 @@ class Writing:
             if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
                 self._schema = wide
         return encoded.batch
+
+
+def _letters(group: Sequence[Results]) -> list[pa.RecordBatch]:
+    """Return the dead letters of a group, as one batch or none."""
+    found: list[dict[str, Any]] = []
+    for one in group:
+        found += one.letters
+        if one.letter is not None:
+            found += [one.letter(place, error) for place, error in one.misfits.items()]
+    return [batch_of(found)] if found else []

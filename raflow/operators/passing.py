@@ -44,6 +44,19 @@ class Result(Same):
     """What a stream gives that is run by itself."""
 
 
+class Side(Same):
+    """What a function pushes into a side output: that comes to its sink, and not what the function returns."""
+
+    @property
+    def label(self) -> str:
+        """What it stands for."""
+        return "side output"
+
+    def needs(self, wanted: set[str], side: int, *given: pa.Schema) -> set[str]:
+        del wanted, side, given
+        return set()
+
+
 @dataclass(frozen=True)
 class Count(Narrow):
     """Makes one row of each batch: how many it had, in a column `rows`."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raflow import convert
 from raflow.code import Code
 from raflow.credentials import Credentials
-from raflow.dependencies.consumers import with_dependencies
+from raflow.dependencies.consumers import sides, with_dependencies
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor
 from raflow.nodes import Node, ancestry
 from raflow.operators.contract import Narrow, Wide
+from raflow.operators.passing import Side
 from raflow.options import POOL_OPTIONS, FlowOptions, ProcessorOptions
 from raflow.plan.fusion import Fused, fuse
 from raflow.plan.stages import Exchange, Op, Plan, Stage
@@ -56,7 +57,8 @@ def _dry(stage: Stage, sink: Sink) -> Stage:
     ops = []
     for op in stage.ops:
         update = {"on_error": "skip"} if op.error_sink else {}
-        ops.append(replace(op, sinks=(sink,) if op.sinks else (), options=op.options.model_copy(update=update)))
+        sinks = (sink,) if op.sinks and not isinstance(op.work, Side) else ()
+        ops.append(replace(op, sinks=sinks, options=op.options.model_copy(update=update)))
     return replace(stage, ops=tuple(ops), options=stage.options.model_copy(update={"num_replicas": 1}))
 
 
@@ -156,7 +158,7 @@ def _stage(
     )
     return Stage(
         name=name,
-        ops=tuple(group.ops),
+        ops=tuple(one for op in group.ops for one in (op, *_sides(op, home, flow.credentials()))),
         options=_pool_options(group, flow),
         emits=tuple(dict.fromkeys(giver for giver, _ in batches if home[giver] == number)),
         takes=tuple(dict.fromkeys(giver for giver, op in batches if home[op.name] == number)),
@@ -164,6 +166,15 @@ def _stage(
         takers={op.name: op.work for _, op in wide if isinstance(op.work, Wide)},
         why="; ".join(dict.fromkeys(group.why)),
     )
+
+
+def _sides(op: Op, taken: Collection[str], credentials: Credentials) -> Iterator[Op]:
+    """Yield an op for each side output of a function: it writes beside it, in the same replica."""
+    names = list(taken)
+    for sink in sides(op.work.function) if isinstance(op.work, Code) else ():
+        names.append(_unused(f"{op.name}.side", names))
+        options = op.options.model_copy(update={"on_error": "fail"})
+        yield Op(names[-1], Side(), (op.name,), (sink.with_credentials(credentials),), options)
 
 
 def _stage_name(group: Fused) -> str:

@@ -13,6 +13,7 @@ from raflow import convert
 from raflow.code import Code
 from raflow.dependencies.consumers import asked, ship
 from raflow.operators.contract import Narrow, Wide
+from raflow.operators.passing import Side
 from raflow.options import FlowOptions, ProcessorOptions
 from raflow.sinks import Sink
 from raflow.sources import Source
@@ -136,7 +137,11 @@ class Stage:
 
     def after(self, name: str) -> tuple[Op, ...]:
         """Return the ops here that take the results of an op in batches, also of one elsewhere."""
-        return tuple(op for op in self.ops if name in op.inputs and not isinstance(op.work, Wide))
+        return tuple(op for op in self.ops if name in op.inputs and not isinstance(op.work, (Wide, Side)))
+
+    def sides(self, name: str) -> tuple[Op, ...]:
+        """Return the side outputs of an op, by number."""
+        return tuple(op for op in self.ops if name in op.inputs and isinstance(op.work, Side))
 
 
 @dataclass(frozen=True)

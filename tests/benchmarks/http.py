@@ -1,7 +1,7 @@
-"""Measures HTTP beside plain uvicorn: python -m tests.benchmarks.http [--seconds S] [--rounds N].
+"""Measures HTTP beside plain uvicorn and Ray Serve: python -m tests.benchmarks.http [--seconds S] [--rounds N].
 
 Load comes from `wrk` (a Debian package), 32 connections that are kept alive, on the same cores as the
-servers. Plain uvicorn serves the same function with FastAPI; figures are medians of rounds in turn.
+servers. Plain uvicorn and Ray Serve serve the same function with FastAPI; figures are medians of rounds in turn.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def load(url: str, seconds: int, connections: int = 32) -> Load:
 
 
 @contextmanager
-def plain() -> Iterator[str]:
+def plain(module: str = "tests.benchmarks.http_flow") -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with subprocess.Popen([sys.executable, "-m", "tests.benchmarks.http_flow", str(port)]) as process:
+    with subprocess.Popen([sys.executable, "-m", module, str(port)]) as process:
         url = f"http://127.0.0.1:{port}"
         ready(f"{url}/openapi.json")
         yield url
@@ -110,6 +110,14 @@ def per_replica(seconds: int, rounds: int) -> Iterator[Row]:
     yield row("collector, accepted", found["accepted"], alone, 0.85, 1.3)
     yield row("collector, written to JSON Lines with fsync", found["written"], alone, 0.6)
     yield row("collector, written to Parquet, 50 ms linger", found["parquet"], alone, 0.0)
+
+
+def ray_serve(seconds: int, rounds: int) -> Iterator[Row]:
+    with ExitStack() as stack:  # apart from uvicorn: Ray Serve's controller and proxy take time also when idle
+        theirs = stack.enter_context(plain("tests.benchmarks.peers.ray_serve"))
+        own = stack.enter_context(served(http_flow.made(num_replicas=1), http_flow.OUT))
+        found = measured({"Ray Serve": f"{theirs}/echo", "echo": f"{own}/echo"}, seconds, rounds)
+    yield row("endpoint, JSON, one replica, beside Ray Serve", found["echo"], found["Ray Serve"], 1.0)
 
 
 def two_replicas(seconds: int, rounds: int) -> Iterator[Row]:
@@ -173,6 +181,7 @@ def scale_up(seconds: int, rounds: int) -> Iterator[Row]:
 
 CASES = {
     "replica": per_replica,
+    "serve": ray_serve,
     "two": two_replicas,
     "bulk": bulk,
     "scale": scale_up,

@@ -14,7 +14,7 @@ import pytest
 from raflow import Flow, FlowCredentials, FlowOptions, Scope, dependency
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import InvalidDependency, RunFailed
-from raflow.http import Request, SideOutput, SinkDependency
+from raflow.http import Request
 
 events: list[str] = []
 NUMBERS = [{"n": 1}, {"n": 2}]
@@ -156,13 +156,11 @@ def test_what_it_is_made_of_travels() -> None:
 
 
 def test_what_only_http_has_is_refused_before_the_run() -> None:
-    def written(record: dict[str, Any], side: Annotated[SideOutput, SinkDependency(MemorySink())]) -> None: ...
-
     def visited(record: dict[str, Any], visit: Visit) -> None: ...
 
     def hurried(record: dict[str, Any], answer: Answer) -> None: ...
 
-    for code, why in [(written, "only HTTP"), (visited, "of a request"), (hurried, "make it an async function")]:
+    for code, why in [(visited, "of a request"), (hurried, "make it an async function")]:
         with pytest.raises(InvalidDependency, match=rf"consumer '{code.__name__}'.*{why}"):
             results(code)
 

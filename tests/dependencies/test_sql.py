@@ -4,20 +4,21 @@ import logging
 import pickle
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, select
+from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from raflow import Flow, Scope, dependency
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.dependencies import AsyncSessionDep, SessionDep
-from raflow.errors import InvalidDependency, InvalidOption, MissingExtra
+from raflow.errors import InvalidDependency, InvalidOption, MissingExtra, SinkError
 from raflow.http import HTTPException
+from raflow.sinks import Part
 from tests.http.hosts import serving
 from tests.runtime.serving.conftest import until
 
@@ -139,11 +140,11 @@ def test_asynchronous_functions_get_asynchronous_sessions(database: str, visits:
         assert visits() == ["ada"]
 
 
-def collecting(database: str, sink: MemorySink) -> Flow:
+def collecting(database: str, sink: MemorySink, **options: Any) -> Flow:
     db = SessionDep(database)
     app = Flow("guests")
 
-    @app.collector("/visits", sink=sink)
+    @app.collector("/visits", sink=sink, **options)
     def note(visit: dict[str, Any], session: Annotated[Session, db]) -> dict[str, Any]:
         session.add(Visit(name=visit["name"]))
         if visit.get("fails"):
@@ -168,6 +169,16 @@ def test_a_collector_does_all_of_a_request_or_nothing(database: str, visits: Any
     assert [row["name"] for row in sink.records()] == ["ada", "ed", "flo"]
 
 
+def test_dead_letters_are_kept_of_what_is_rolled_back(database: str, visits: Any) -> None:
+    sink, letters = MemorySink(), MemorySink()
+    with serving(collecting(database, sink, on_error=letters)) as client:
+        reply = client.post("/visits", json=[{"name": "ada"}, {"name": "bob", "fails": True}])
+        assert (reply.status_code, reply.json()["records"]) == (422, 0)
+        assert reply.json()["errors"] == [{"index": 1, "status": 409, "message": "not today", "kept": True}]
+    assert (visits(), sink.table().num_rows) == ([], 0)
+    assert [row["record"] for row in letters.records()] == ['{"name": "bob", "fails": true}']
+
+
 def test_a_reply_is_kept_for_its_key_only_after_the_commit(database: str, visits: Any) -> None:
     with serving(collecting(database, MemorySink())) as client:
         assert client.post("/visits", json={"name": "ada"}).status_code == 200
@@ -178,6 +189,72 @@ def test_a_reply_is_kept_for_its_key_only_after_the_commit(database: str, visits
         assert [reply.status_code for reply in again] == [200, 200]
         assert again[1].headers["idempotent-replayed"] == "true"
     assert visits() == ["ada", "bob"]
+
+
+def test_what_the_database_refuses_keeps_rows_out_of_the_sink(database: str, visits: Any) -> None:
+    sink = MemorySink()
+    with serving(collecting(database, sink)) as client:
+        assert client.post("/visits", json={"name": "ada"}).status_code == 200
+        assert client.post("/visits", json=[{"name": "bob"}, {"name": "ada"}]).status_code == 500
+    assert (visits(), [row["name"] for row in sink.records()]) == (["ada"], ["ada"])
+
+
+def test_so_do_asynchronous_sessions_in_dependencies(database: str, visits: Any) -> None:
+    sink, db = MemorySink(), AsyncSessionDep(asynchronous(database))
+
+    @dependency(scope=Scope.PROCESS)
+    class Guests:
+        def __init__(self, session: Annotated[AsyncSession, db]) -> None:
+            self.session = session
+
+    app = Flow("guests")
+
+    @app.collector("/visits", sink=sink)
+    async def note(visit: dict[str, Any], guests: Guests) -> dict[str, Any]:
+        guests.session.add(Visit(name=visit["name"]))
+        return visit
+
+    with serving(app) as client:
+        assert [client.post("/visits", json={"name": "ada"}).status_code for _ in range(2)] == [200, 500]
+    assert (visits(), [row["name"] for row in sink.records()]) == (["ada"], ["ada"])
+
+
+class FullSink(MemorySink):
+    def commit(self, parts: Sequence[Part]) -> None:
+        raise SinkError("the disk is full")
+
+
+def test_a_sink_that_fails_rolls_the_session_back(database: str, visits: Any) -> None:
+    with serving(collecting(database, FullSink())) as client:
+        assert client.post("/visits", json={"name": "ada"}).status_code == 503
+    assert visits() == []
+
+
+def test_a_commit_that_fails_by_itself_is_no_success_and_the_next_try_writes_again(postgres: str) -> None:
+    engine, sink, app = create_engine(postgres), MemorySink(), Flow("guests")
+    later = "REFERENCES visits(name) DEFERRABLE INITIALLY DEFERRED"
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE visits (name text PRIMARY KEY)"))
+        connection.execute(text(f"CREATE TABLE seats (name text {later})"))
+    db = SessionDep(postgres)
+
+    @app.collector("/seats", sink=sink)
+    def seat(seat: dict[str, Any], session: Annotated[Session, db]) -> dict[str, Any]:
+        session.execute(text("INSERT INTO seats VALUES (:name)"), seat)
+        return seat
+
+    with serving(app) as client:
+        key = {"Idempotency-Key": "1"}
+        failed = client.post("/seats", json={"name": "ada"}, headers=key)
+        assert (failed.status_code, failed.json()["detail"]) == (500, "internal error")
+        assert [row["name"] for row in sink.records()] == ["ada"]
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO visits VALUES ('ada')"))
+        assert client.post("/seats", json={"name": "ada"}, headers=key).status_code == 200
+    with engine.connect() as connection:
+        assert connection.scalars(text("SELECT name FROM seats")).all() == ["ada"]
+    assert [row["name"] for row in sink.records()] == ["ada", "ada"]
+    engine.dispose()
 
 
 NAMES = [{"name": name} for name in ("ada", "bob", "cy")]

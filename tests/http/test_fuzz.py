@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, seed, settings
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from raflow import Flow
@@ -26,6 +26,10 @@ SEED = 20_261_121
 """Printed with a failure; another one finds other requests."""
 
 
+STRICT = ConfigDict(strict=True)
+"""What schemas say: pydantic takes more by itself, 0 for a date and false for a number."""
+
+
 class Colour(str, Enum):
     RED = "red"
     BLUE = "blue"
@@ -33,12 +37,14 @@ class Colour(str, Enum):
 
 @dataclass
 class Part:
+    __pydantic_config__ = STRICT
     number: int
     weight: float | None = None
 
 
 @dataclass
 class Order:
+    __pydantic_config__ = STRICT
     order_id: uuid.UUID
     colour: Colour
     ordered: datetime
@@ -48,13 +54,40 @@ class Order:
     tags: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Piece:
+    """From a path: a strict number is none there."""
+
+    number: int
+    weight: float | None = None
+
+
+@dataclass
+class Placed:
+    """For an endpoint: FastAPI has parsed the JSON before a type sees it, and a strict one then takes no dates."""
+
+    order_id: uuid.UUID
+    colour: Colour
+    ordered: datetime
+    parts: list[Piece]
+    day: date | None = None
+
+
+class Shelf(BaseModel):
+    model_config = STRICT
+    owner: str = Field(min_length=1, max_length=20)
+    prices: dict[str, float]
+
+
 class Price(BaseModel):
+    model_config = STRICT
     amount: float = Field(gt=0)
     currency: Literal["EUR", "CHF"] = "EUR"
     valid: tuple[date, date] | None = None
 
 
 class Basket(BaseModel):
+    model_config = STRICT
     owner: str = Field(min_length=1, max_length=20)
     prices: dict[str, Price]
     first: Part | None = None
@@ -93,7 +126,7 @@ def seen(seen: Seen) -> dict[str, Any]:
 
 
 @app.collector("/forgotten/{number}", "DELETE")
-def forgotten(part: Part) -> None: ...
+def forgotten(part: Piece) -> None: ...
 
 
 @app.collector("/anything", sink=MemorySink())
@@ -106,7 +139,7 @@ def text(text: str) -> None: ...
 
 
 @app.collector("/blocks", sink=MemorySink())
-def blocks(orders: list[Part]) -> list[Part]:
+def blocks(orders: list[Piece]) -> list[Piece]:
     return orders
 
 
@@ -119,13 +152,13 @@ def order(order_id: uuid.UUID, verbose: bool = False, colour: Colour | None = No
 
 
 @service.endpoint("/orders", "POST")
-async def create(order: Order) -> Order:
+async def create(order: Placed) -> Placed:
     return order
 
 
-@service.endpoint("/baskets/{number}", "PUT")
-def replace(number: int, basket: Basket, dry: Annotated[bool, Query()] = False) -> Basket:
-    return basket
+@service.endpoint("/shelves/{number}", "PUT")
+def replace(number: int, shelf: Shelf, dry: Annotated[bool, Query()] = False) -> Shelf:
+    return shelf
 
 
 @service.endpoint("/found")
@@ -179,10 +212,26 @@ def described() -> dict[str, Any]:
 
 @schemathesis.serializer(LINES)
 def lines(ctx: schemathesis.SerializationContext, value: Any) -> bytes:
-    return b"\n".join(json.dumps(one).encode() for one in value) if isinstance(value, list) else b"{}"
+    # What is no list has no form as lines, as a broken one has none.
+    return b"\n".join(json.dumps(one).encode() for one in value) if isinstance(value, list) else b"{"
 
 
 schema = schemathesis.openapi.from_dict(described())
+schema.config.checks.negative_data_rejection.expected_statuses = ["207", "4xx"]
+"""A reply of 207 names the records of bulk that were refused."""
+
+
+LENIENT = {
+    "POST /api/orders": "its type is not strict, and pydantic takes 0 for a date",
+    "POST /blocks": "a function of batches gets what Arrow can cast: false is the number 0",
+}
+"""Whose JSON may be more than the schema says, and why."""
+
+
+def must_be_refused(case: schemathesis.Case[Any]) -> bool:
+    """Whether a request can be told from one that fits: path, query, headers and forms hold but text."""
+    wrong = [place for place, how in case.meta.components.items() if how.mode.is_negative] if case.meta else []
+    return wrong == ["body"] and case.media_type in (JSON, LINES) and case.operation.label not in LENIENT
 
 
 @pytest.fixture(scope="module")
@@ -196,5 +245,5 @@ def url() -> Iterator[str]:
 @seed(SEED)
 @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_any_request_gets_a_reply_that_is_documented(case: schemathesis.Case[Any], url: str) -> None:
-    # pydantic takes more than schemas say (0 for a date, false for a number), and bulk takes its good records.
-    case.call_and_validate(base_url=url, excluded_checks=[negative_data_rejection])
+    excluded = None if must_be_refused(case) else [negative_data_rejection]
+    case.call_and_validate(base_url=url, excluded_checks=excluded)

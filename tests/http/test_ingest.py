@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import httpx
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from raflow import Flow
 from raflow.batch import to_ipc
@@ -24,6 +25,12 @@ from tests.http.hosts import serving
 class Reading:
     device: str
     celsius: float
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+    day: date
+    n: int
 
 
 class Named(BaseModel):
@@ -47,6 +54,11 @@ def reading(record: Reading) -> Reading | None:
     if record.device == "unwanted":
         raise HTTPException(409, "no records of that device")
     return None if record.device == "ignored" else record
+
+
+@app.collector("/strict", sink=sink("strict"))
+def strict(record: Strict) -> Strict:
+    return record
 
 
 @app.collector("/named/{name}", "GET", sink=sink("named"))
@@ -132,6 +144,18 @@ def test_a_get_collector_takes_its_record_from_path_and_query(client: httpx.Clie
     assert client.get("/named/ada?tags=x&name=lost").json()["records"] == 1
     assert client.get("/named/bob", params={"tags": ["x", "y"]}).json()["records"] == 1
     assert sinks["named"].records() == [{"name": "ada", "tags": ["x"]}, {"name": "bob", "tags": ["x", "y"]}]
+
+
+def test_strict_types_take_the_same_from_one_record_and_from_many(client: httpx.Client) -> None:
+    record = {"day": "2026-11-20", "n": 1}
+    assert client.post("/strict", json=record).status_code == 200
+    assert client.post("/strict", json=[record, record]).json()["records"] == 2
+    assert client.post("/strict", content=lines(record), headers={"Content-Type": LINES}).json()["records"] == 1
+    refused = client.post("/strict", json=[{**record, "day": 0}, {**record, "n": "1"}])
+    assert [one["message"] for one in refused.json()["errors"]] == [
+        "field 'day': Input should be a valid date", "field 'n': Input should be a valid integer",
+    ]  # fmt: skip
+    assert client.post("/strict", json={**record, "n": True}).status_code == 422
 
 
 def test_parameters_of_the_path_are_fields_of_each_record(client: httpx.Client) -> None:

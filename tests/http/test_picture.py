@@ -39,6 +39,12 @@ def test_requests_lead_to_functions_and_these_to_sinks() -> None:
     assert [node.label for node in graph.members("http:")] == ["records", "who", "who"]
 
 
+def test_the_sink_for_errors_is_there_too() -> None:
+    flow = Flow()
+    flow.collector("/records", sink=MemorySink(), on_error=MemorySink())(same)
+    assert [node.label for node in picture(HttpApp.of(flow)).nodes].count("MemorySink") == 2
+
+
 def test_a_flow_that_also_moves_data_is_one_picture() -> None:
     flow = served()
     flow.consumer(source=MemorySource([]), sink=MemorySink(), name="moved")(same)

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import anyio.from_thread
-
 from raflow import Flow
 from raflow.connectors.memory import MemorySink
 from raflow.http import SideOutput, SinkDependency
@@ -26,7 +24,7 @@ def audited() -> Flow:
 
     @service.endpoint("/several", method="POST")
     def several(audit: Audit) -> None:
-        anyio.from_thread.run(audit.push_batch, [{"n": 8}, {"n": 9}])
+        audit.put({"n": 8}, {"n": 9})
 
     @service.endpoint("/wrong", method="POST")
     async def wrong(audit: audits) -> None:  # type: ignore[valid-type]

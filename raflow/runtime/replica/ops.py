@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from raflow import convert
 from raflow.batch import one_batch, slices
 from raflow.code import Code
 from raflow.operators.contract import Narrow, Place
@@ -40,6 +41,7 @@ class Ops:
         self.stage = stage
         self._code = {op.name: UserCode(op, cancelled) for op in stage.ops if isinstance(op.work, Code)}
         self._after = {name: stage.after(name) for name in (*stage.takes, *stage.by_name)}
+        self._beside = {name: stage.sides(name) for name in self._code}
 
     def setup(self) -> None:
         """Set up the user code of all ops."""
@@ -107,10 +109,20 @@ class Ops:
             result = op.work.apply(batch, Place(unit.order.split.name, first))
         else:
             hint = unit.schemas[op.name]
+            self._code[op.name].pushed()  # of a unit that failed
             result = self._code[op.name].process(batch, first, hint, rejects)
+            yield from self._sides(op, unit)
         yield from self._letters(op, unit)
         if result is not None and result.num_rows:
             yield from self.arrive(op.name, result, unit)
+
+    def _sides(self, op: Op, unit: Unit) -> Iterator[Result]:
+        for side, records in zip(self._beside[op.name], self._code[op.name].pushed(), strict=False):
+            encoded = convert.encode(records, unit.schemas[side.name])
+            for _, error in encoded.rejected:
+                unit.rejects[op.name].result(str(error), error)
+            if encoded.batch is not None and encoded.batch.num_rows:
+                yield from self._leave(side, encoded.batch, unit)
 
     def _letters(self, op: Op, unit: Unit) -> Iterator[Result]:
         letters = unit.rejects[op.name].letters()

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 
 from raflow.errors import RecordError
+from raflow.letters import as_json, batch_of, letter
 from raflow.sources import Rejected
-
-DEAD_LETTERS = pa.schema(
-    [
-        ("record", pa.string()),
-        ("error_type", pa.string()),
-        ("error", pa.string()),
-        ("traceback", pa.string()),
-        ("processor", pa.string()),
-        ("attempt", pa.int32()),
-        ("position", pa.string()),
-    ]
-)
-"""Columns of a dead letter: the record as JSON, what happened, where, and where the record came from."""
 
 
 class TooManyErrors(RecordError):
@@ -83,7 +69,7 @@ class Rejects:
         """Return and forget the dead letters so far, as a batch; None if there are none."""
         with self._lock:
             letters, self._letters = self._letters, []
-        return pa.RecordBatch.from_pylist(letters, schema=DEAD_LETTERS) if letters else None
+        return batch_of(letters) if letters else None
 
     def _take(self, position: str, text: str, error: Exception) -> None:
         if self.fail:
@@ -91,24 +77,13 @@ class Rejects:
         with self._lock:
             self.count += 1
             if self.keep:
-                self._letters.append(self._letter(position, text, error))
+                made = letter(text, error, processor=self.processor, attempt=self.attempt, position=position)
+                self._letters.append(made)
         if self.max_errors is not None and self.count > self.max_errors:
             msg = f"{self.count} records failed, max_errors is {self.max_errors}; the last one at {position}: {error}"
             raise TooManyErrors(msg) from error
 
-    def _letter(self, position: str, text: str, error: Exception) -> dict[str, Any]:
-        trace = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
-        return {
-            "record": text,
-            "error_type": type(error).__name__,
-            "error": str(error),
-            "traceback": trace,
-            "processor": self.processor,
-            "attempt": self.attempt,
-            "position": position,
-        }
-
 
 def _as_text(batch: pa.RecordBatch) -> str:
     rows = batch.to_pylist()
-    return json.dumps(rows[0] if len(rows) == 1 else rows, default=str, ensure_ascii=False)
+    return as_json(rows[0] if len(rows) == 1 else rows)

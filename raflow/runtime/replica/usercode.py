@@ -6,12 +6,14 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import pyarrow as pa
 
 from raflow import convert
 from raflow.code import Code
+from raflow.dependencies.side_output import Pushed
 from raflow.plan import Op
 from raflow.runtime.replica import keeping
 from raflow.runtime.replica.rejects import Rejects, TooManyErrors
@@ -35,6 +37,7 @@ class UserCode:
         self.retry = op.options.retry
         self.cancelled = cancelled
         self.instance: Any = None
+        self.side: Pushed | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def setup(self) -> None:
@@ -42,6 +45,7 @@ class UserCode:
         code = self.function
         if isinstance(code, type):
             self.instance = code()
+            self.side = side if isinstance(side := getattr(self.instance, "pushed", None), Pushed) else None
             self._maybe_call("setup")
             code = self.instance.process
         self.call = _returning(code, self._run)
@@ -69,6 +73,10 @@ class UserCode:
         if self.shape.per_record:
             return self._records(batch, first_row, hint, rejects)
         return self._batch(batch, first_row, hint, rejects)
+
+    def pushed(self) -> list[list[Any]]:
+        """Return and forget what its calls have pushed into side outputs, by number of these."""
+        return self.side.take() if self.side else []
 
     def _records(
         self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
@@ -132,15 +140,16 @@ class UserCode:
         self, batch: pa.RecordBatch, first: int, hint: pa.Schema | None, rejects: Rejects
     ) -> pa.RecordBatch | None:
         decoded = self.shape.decode(batch)
-        result = self.call(decoded.values)
+        with self.side.undone() if self.side else nullcontext():
+            result = self.call(decoded.values)
+            made = keeping.rows(batch, decoded.rows, result) if self.keeps else convert.encode_batch(result, hint)
         for row, error in decoded.rejected:
             rejects.record(first + row, batch.slice(row, 1), error)
-        if self.keeps:
-            return keeping.rows(batch, decoded.rows, result)
-        encoded = convert.encode_batch(result, hint)
-        for _, error in encoded.rejected:
+        if isinstance(made, pa.RecordBatch):
+            return made
+        for _, error in made.rejected:
             rejects.result(str(error), error)
-        return encoded.batch
+        return made.batch
 
     def _patient(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """Return the call with the processor's retries around it."""

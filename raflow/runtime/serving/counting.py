@@ -29,13 +29,15 @@ class Load:
     """Since its event loop last came round; large while something blocks it."""
     abandoned: int = 0
     """Calls that were given up and still hold their threads."""
+    written: tuple[int, ...] = ()
+    """Rows, by sink."""
 
 
 class Counted:
     """Passes everything on to an application and counts.
 
     Args:
-        application: Any ASGI application. That of a Flow has `state.counts.abandoned`, which is told, too.
+        application: Any ASGI application. That of a Flow has `state.counts`: `abandoned` and `written` are told, too.
     """
 
     def __init__(self, application: Application) -> None:
@@ -70,8 +72,8 @@ class Counted:
         """Return the counts as they are; called from any thread."""
         busy_s = self._busy_s + self._ongoing * (time.monotonic() - self._since)
         counts = getattr(getattr(self._application, "state", None), "counts", None)
-        abandoned = counts.abandoned if counts is not None else 0
-        return Load(self._ongoing, self._total, busy_s, self._websockets, connections, lag_s, abandoned)
+        known = (counts.abandoned, tuple(counts.written)) if counts is not None else (0, ())
+        return Load(self._ongoing, self._total, busy_s, self._websockets, connections, lag_s, *known)
 
     def _change(self, by: int) -> None:
         now = time.monotonic()

@@ -35,6 +35,8 @@ class Ended:
     drained: Drained
     failure: Failure | None = None
     """Why the application's shutdown has failed."""
+    written: tuple[int, ...] = ()
+    """Rows in all, by sink."""
 
 
 class ServingReplica:
@@ -119,8 +121,8 @@ class ServingReplica:
         self._thread.join(_SHUTDOWN_S)
         if self._thread.is_alive():
             late = EngineError(f"the application's shutdown has not ended in {_SHUTDOWN_S:.0f} s")
-            return Ended(drained, explain(late, "teardown"))
-        return Ended(drained, self._failure)
+            return Ended(drained, explain(late, "teardown"), self._server.load().written)
+        return Ended(drained, self._failure, self._server.load().written)
 
     def cancel(self) -> None:
         """End now: connections are cut, the application's shutdown is not run. The socket is closed soon after."""

@@ -12,6 +12,7 @@ from raflow.metrics import RunStats, Status
 from raflow.runtime.driver import Driver
 from raflow.runtime.serving.serving import Serving
 from raflow.sinks import SinkContext
+from raflow.units import plural
 
 
 class Served(threading.Thread):
@@ -22,7 +23,7 @@ class Served(threading.Thread):
     Args:
         serving: Started.
         driver: Of the data side, started; None if the Flow has none.
-        empty: What a run is that has no data side.
+        empty: What a run is that has no data side; its outputs are the sinks of HTTP.
         context: Of the run.
         close: Called once, with the status, when both have ended; may raise what then is the run's error.
     """
@@ -62,7 +63,12 @@ class Served(threading.Thread):
             known = self._driver.stats()
         else:
             known = replace(self._empty, elapsed_s=(self._over or time.monotonic()) - self._began)
-        return replace(known, status=self.status, http=self._serving.stats())
+        http = self._serving.stats()
+        own = self._empty.outputs
+        rows = (*http.written, *[0] * len(own))
+        outputs = tuple(f"{sink}: {plural(written, 'row')}" for sink, written in zip(own, rows, strict=False))
+        moved = known.outputs if self._driver is not None else ()
+        return replace(known, status=self.status, outputs=moved + outputs, http=http)
 
     def tell(self, *event: Any) -> None:
         """Pass on "drain" and "stop" to both sides, "scale" to the HTTP side, anything else to the data side."""

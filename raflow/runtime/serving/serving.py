@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import zip_longest
 from typing import Any
 
 from raflow.errors import EngineError, RaflowError, RunFailed
@@ -78,6 +79,7 @@ class Serving:
         self._losses: deque[float] = deque(maxlen=8)
         self._failures = 0
         self._lost = self._cut = self._left = 0
+        self._written: tuple[int, ...] = ()
         self._draining = self._stopped = False
         self._stats: HttpStats
 
@@ -241,6 +243,7 @@ class Serving:
         (self._pool.remove if member.worn else self._pool.release)(index)  # another one is to come to its host
         ended = done.result()
         self._left += ended.drained.total
+        self._written = _sums(self._written, ended.written)
         self._cut += ended.drained.cut
         if ended.drained.cut:
             log.warning("%s[%d] left %d requests unanswered at its deadline", self.name, index, ended.drained.cut)
@@ -313,6 +316,7 @@ class Serving:
         self._pool.remove(member.index)
         self._lost += 1
         self._left += member.load.total
+        self._written = _sums(self._written, member.load.written)
         now = time.monotonic()
         self._losses.append(now)
         if not member.leaving:
@@ -373,4 +377,9 @@ class Serving:
             min_replicas=self._options.scaling.min_replicas,
             max_replicas=self._options.scaling.max_replicas,
             resized=tuple(self._resized),
+            written=_sums(self._written, *(one.load.written for one in members)),
         )
+
+
+def _sums(*counts: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(sum, zip_longest(*counts, fillvalue=0)))

@@ -1,0 +1,55 @@
+"""The failing records of a request as dead letters, for collectors whose `on_error` is a sink."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+
+from raflow.errors import RecordError
+from raflow.http.bodies import Brought
+from raflow.http.reply import KEY, Reply, shown_path
+from raflow.http.writing import Results
+from raflow.letters import letter
+
+
+class Failing:
+    """Makes the dead letters of one request.
+
+    Args:
+        collector: Name of the collector.
+        request: It.
+        brought: By it, with what is wrong so far.
+    """
+
+    def __init__(self, collector: str, request: Request, brought: Brought) -> None:
+        self._collector = collector
+        self._scope = request.scope
+        self._brought = brought
+        self._rows = brought.rows
+
+    def into(self, results: Results) -> None:
+        """Have a request's failing records written with its results, and those that fail only then."""
+        problems = self._brought.problems
+        results.letters = [
+            self._record(row, problems[row].error or RecordError(problems[row].message)) for row in sorted(problems)
+        ]
+        results.letter = self._batch_result if results.is_batch else self._result
+
+    def _record(self, row: int, error: Exception) -> dict[str, Any]:
+        return self._letter(self._brought.text(row), error, f"record {row}")
+
+    def _result(self, place: int, error: Exception) -> dict[str, Any]:
+        return self._record(self._rows[place], error)
+
+    def _batch_result(self, place: int, error: Exception) -> dict[str, Any]:
+        """A single bad result is of no record in particular; when all are bad, so are the records."""
+        if isinstance(error, RecordError):
+            return self._letter(str(error), error, "a result")
+        return self._result(place, error)
+
+    def _letter(self, record: str, error: Exception, what: str) -> dict[str, Any]:
+        reply: Reply = self._scope[KEY]
+        request = f"{self._scope['method']} {shown_path(self._scope)}, request {reply.request_id.decode()}"
+        position = f"{request}, {what}"
+        return letter(record, error, processor=self._collector, attempt=1, position=position)

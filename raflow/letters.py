@@ -1,0 +1,59 @@
+"""Dead letters: the one form of row in which records that fail are kept, by runs and by collectors."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import Any
+
+import pyarrow as pa
+
+DEAD_LETTERS = pa.schema(
+    [
+        ("record", pa.string()),
+        ("error_type", pa.string()),
+        ("error", pa.string()),
+        ("traceback", pa.string()),
+        ("processor", pa.string()),
+        ("attempt", pa.int32()),
+        ("position", pa.string()),
+    ]
+)
+"""Columns of a dead letter: the record as JSON, what happened, where, and where the record came from."""
+
+
+def letter(record: str, error: Exception, *, processor: str, attempt: int, position: str) -> dict[str, Any]:
+    """Return a dead letter.
+
+    Args:
+        record: As JSON, or what came in its place.
+        error: Why it failed; one that was never raised has no traceback.
+        processor: Name of the processor.
+        attempt: Of its unit of work, from 1.
+        position: Where the record came from.
+    """
+    trace = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
+    return {
+        "record": _storable(record),
+        "error_type": type(error).__name__,
+        "error": _storable(str(error)),
+        "traceback": _storable(trace),
+        "processor": processor,
+        "attempt": attempt,
+        "position": position,
+    }
+
+
+def as_json(value: Any) -> str:
+    """Return a record, or several, as a dead letter has it: what JSON cannot hold is text."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def batch_of(letters: list[dict[str, Any]]) -> pa.RecordBatch:
+    """Return dead letters as a batch."""
+    return pa.RecordBatch.from_pylist(letters, schema=DEAD_LETTERS)
+
+
+def _storable(text: str) -> str:
+    """Return text that has a UTF-8 form: names of files and bad input may hold halves of characters."""
+    return text.encode(errors="backslashreplace").decode()
