@@ -16,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from click.testing import CliRunner
 
 from raflow import Flow, FlowOptions, RunFailed, consumer
+from raflow.cli import main
 from raflow.connectors.files import ParquetFiles
 from raflow.connectors.memory import MemorySource
 from raflow.errors import (
@@ -265,9 +267,13 @@ def same(record: dict) -> dict:
 # -- the command line -----------------------------------------------------------------------------
 
 
+def write(folder: Path, program: str) -> None:
+    (folder / "program.py").write_text(f"from raflow import Flow\nfrom raflow.connectors.memory import *\n{program}")
+
+
 def raflow(folder: Path, program: str, *arguments: str, **environment: str) -> tuple[int, str]:
     """Run a program by the command line; returns its exit code and what it printed."""
-    (folder / "program.py").write_text(f"from raflow import Flow\nfrom raflow.connectors.memory import *\n{program}")
+    write(folder, program)
     command = [sys.executable, "-m", "raflow", "run", *(arguments or ["program.py"])]
     ended = subprocess.run(
         command, check=False, cwd=folder, env={**os.environ, "RAFLOW_ENGINE": "local", **environment},
@@ -297,13 +303,23 @@ USAGE: list[tuple[str, list[str], str]] = [
 ]
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working folder; what the command does to its process is undone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("program", None)
+
+
 @pytest.mark.parametrize(("program", "arguments", "told"), USAGE)
 def test_wrong_usage_exits_with_2_and_one_message_without_a_traceback_of_ours(
-    program: str, arguments: list[str], told: str, tmp_path: Path
+    program: str, arguments: list[str], told: str, here: Path
 ) -> None:
-    code, text = raflow(tmp_path, program, *arguments)
-    assert (code, told in text.replace("\n", " ")) == (2, True), text
-    assert "Traceback" not in text
+    write(here, program)
+    done = CliRunner().invoke(main, ["run", *(arguments or ["program.py"]), "--engine", "local"])
+    assert (done.exit_code, told in done.output.replace("\n", " ")) == (2, True), done.output
+    assert "Traceback" not in done.output
 
 
 def test_an_error_in_the_target_shows_the_users_traceback(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def test_an_address_in_use_is_refused(started: Engine) -> None:
 
 
 @pytest.mark.ray
-def test_a_holder_that_dies_costs_nothing_but_itself(ray_session: None) -> None:
+def test_a_holder_that_dies_costs_nothing_but_itself(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raflow.engines.ray.listener.is_own", lambda: False)
     engine = engines.make("ray")
     engine.start()
     listener = engine.listen(LOOPBACK)

@@ -6,32 +6,27 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from raflow.engines.ray.process import Actor
+from raflow.engines.ray.spare import Held, spare
 from raflow.options import Resources
 
 _TOLD_S = 5.0
 """So late Ray may tell what has been given back."""
 
 
-@dataclass(frozen=True, eq=False)
-class Held:
-    """An actor, and what its replica has in common with those that may take it over."""
-
-    actor: Any
-    anonymous: bool
-    """Whether it runs no user code; such processes hide pandas."""
-    needs: dict[str, float]
-
-
 class Actors:
-    """Actors of replicas. Any thread may call: data and HTTP of one run have one engine."""
+    """Actors of replicas. Any thread may call: data and HTTP of one run have one engine.
 
-    def __init__(self) -> None:
+    Args:
+        folder: From which they import the user's code.
+    """
+
+    def __init__(self, folder: str = "") -> None:
+        self._folder = folder
         self._lock = threading.RLock()
         self._held: list[Held] = []
         self._free: list[tuple[float, Held]] = []
@@ -40,6 +35,7 @@ class Actors:
 
     def take(self, needs: Resources, *, anonymous: bool) -> Held | None:
         """Return a free actor of the kind; if there is none, all free ones end, as they hold what is needed now."""
+        self._adopt()
         with self._lock:
             for entry in self._free:
                 if (entry[1].needs, entry[1].anonymous) == (needs.needs(), anonymous):
@@ -68,7 +64,8 @@ class Actors:
             "scheduling_strategy": place,
         }
         given = {key: value for key, value in options.items() if value is not None}
-        held = Held(Actor.options(**given).remote(name), anonymous, needs.needs())
+        actor = Actor.options(**given).remote(name)
+        held = Held(actor, anonymous, needs.needs(), self._folder, ray.get_runtime_context().get_node_id(), time.time())
         with self._lock:
             self._held.append(held)
         return held
@@ -88,11 +85,27 @@ class Actors:
 
     def end_free(self, idle_s: float = 0.0) -> None:
         """End those that no replica has had for so long, so that others can use what they hold."""
+        self._adopt()
         with self._lock:
             ended = [one for since, one in self._free if time.monotonic() - since >= idle_s]
             self._free = [entry for entry in self._free if entry[1] not in ended]
         for one in ended:
             self._end(one)
+
+    def leave(self, idle_s: float) -> None:
+        """Leave the free ones to the next run of this process; they end if none takes them for so long."""
+        with self._lock:
+            left = [one for _, one in self._free]
+            self._free = []
+            self._held = [one for one in self._held if one not in left]
+        spare.put(left, idle_s)
+
+    def _adopt(self) -> None:
+        """Take what runs before have left: it is free, and held by this engine."""
+        for one in spare.take(self._folder):
+            with self._lock:
+                self._held.append(one)
+                self._free.append((time.monotonic(), one))
 
     def _end(self, one: Held) -> None:
         ray.kill(one.actor, no_restart=True)

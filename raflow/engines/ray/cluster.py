@@ -50,7 +50,7 @@ def capacity() -> Capacity:
     alive = [node for node in ray.nodes() if node["Alive"]]
     resources = ray.cluster_resources()
     store = resources.get("object_store_memory", 0.0)
-    return Capacity(plain(resources), nodes=len(alive), grows=not _is_own(), store_bytes=store)
+    return Capacity(plain(resources), nodes=len(alive), grows=not is_own(), store_bytes=store)
 
 
 def settle_in(versions: tuple[str, str], folder: str) -> None:
@@ -102,7 +102,8 @@ _own: set[int] = set()
 """This process, once it has started a Ray of its own, which never grows."""
 
 
-def _is_own() -> bool:
+def is_own() -> bool:
+    """Return whether this process has started the Ray, so that nobody else uses it."""
     return os.getpid() in _own
 
 

@@ -10,6 +10,7 @@ import ray
 
 from raflow.batch import MAX_BATCH_BYTES, from_ipc, slices
 from raflow.connectors.memory import MemorySink, by_number
+from raflow.engines.ray.spare import spare
 from raflow.errors import SourceError
 from raflow.schema import conform, merge
 from raflow.sinks import Part
@@ -29,6 +30,7 @@ class DatasetSource(Source):
         if not isinstance(dataset, ray.data.Dataset):
             msg = f"{type(dataset).__name__} is no ray.data.Dataset"
             raise SourceError(msg)
+        spare.end()  # they hold what Ray Data needs
         self._blocks = list(dataset.to_arrow_refs())
         look = ray.remote(num_cpus=0.25)(_look)
         self._looks = ray.get([look.remote(block) for block in self._blocks])
@@ -90,6 +92,7 @@ class StoreSink(MemorySink):
         """Return a `ray.data.Dataset` of all, a block per unit of work, in their order; None if there is none."""
         with self._lock:
             blocks = [self._blocks[name] for name in sorted(self._blocks, key=by_number)]
+        spare.end()  # they hold what Ray Data needs
         return ray.data.from_arrow_refs(blocks) if blocks else None
 
 

@@ -1,4 +1,7 @@
-"""An address on each host of a Ray cluster that has replicas for it: one small actor per host holds the socket."""
+"""An address on each host of a Ray cluster that has replicas for it: one small actor per host holds the socket.
+
+On a Ray of our own this process does, which has its one host and user: an actor takes a second to start.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raflow.engines.ray.cluster import foreign
+from raflow.engines.ray.cluster import foreign, is_own
 from raflow.errors import CannotListen
 from raflow.runtime.serving.address import Address, bind, unbind
 
@@ -61,11 +64,7 @@ class RayListener:
         self._closed = False
         self._lock = threading.Lock()
         node = _first_node()
-        try:
-            self.address, _ = ray.get(self._opened(_nodes()[node], node), timeout=_OPEN_TIMEOUT_S)
-        except ray.exceptions.RayError as error:
-            self.close()
-            raise foreign(error, f"the holder of {address}") from error
+        self.address, _ = self._opened(_nodes()[node], node)
 
     def place(self) -> Any:
         """Return where the next replica is to go: to a host that has the address and no replica, else anywhere."""
@@ -113,30 +112,29 @@ class RayListener:
             answer.set_exception(error)
 
     def _meeting(self, actor: Any, node: str) -> Meeting:
+        host = _nodes().get(node, node)
+        with self._lock:
+            if actor in self._hosts:
+                self._hosts[actor] = host
+        return self._opened(host, node)[1]
+
+    def _opened(self, host: str, node: str) -> tuple[Address, Meeting]:
+        """Return the address, and where the host's socket is handed over."""
         with self._lock:
             if self._closed:
                 msg = f"{self.address} is closed"
                 raise CannotListen(msg)
-            host = _nodes().get(node, node)
-            if actor in self._hosts:
-                self._hosts[actor] = host
-            opened = self._opened(host, node)
+            if host not in self._holders:
+                self._holders[host] = _holder(self.address, node)
+            holder = self._holders[host]
         try:
-            _, meeting = ray.get(opened, timeout=_OPEN_TIMEOUT_S)
-        except ray.exceptions.RayError as error:
+            return _open(holder, self.address)
+        except BaseException:
             with self._lock:  # the host's next replica finds another holder
-                holders = [self._holders.pop(host)] if host in self._holders else []
-            _end(holders)
-            raise foreign(error, f"the holder of {self.address}") from error
-        assert isinstance(meeting, Meeting)
-        return meeting
-
-    def _opened(self, host: str, node: str) -> Any:
-        """Return a reference of the address, and of where the host's socket is handed over."""
-        if host not in self._holders:
-            there = NodeAffinitySchedulingStrategy(node, soft=False)
-            self._holders[host] = _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(self.address))
-        return self._holders[host].open.remote(self.address)
+                if self._holders.get(host) is holder:
+                    del self._holders[host]
+            _end([holder])
+            raise
 
 
 class _SocketHolder:
@@ -180,12 +178,33 @@ class _SocketHolder:
 _Holder: Any = ray.remote(_SocketHolder)
 
 
+def _holder(address: Address, node: str) -> Any:
+    if is_own():
+        return _SocketHolder(str(address))
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return _Holder.options(num_cpus=0, scheduling_strategy=there).remote(str(address))
+
+
+def _open(holder: Any, address: Address) -> tuple[Address, Meeting]:
+    if isinstance(holder, _SocketHolder):
+        return holder.open(address)
+    try:
+        return ray.get(holder.open.remote(address), timeout=_OPEN_TIMEOUT_S)  # type: ignore[no-any-return]
+    except ray.exceptions.RayError as error:
+        raise foreign(error, f"the holder of {address}") from error
+
+
 def _end(holders: list[Any]) -> None:
-    closing = [holder.close.remote() for holder in holders]
-    if closing:
-        ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_TIMEOUT_S)
+    actors = []
     for holder in holders:
-        ray.kill(holder, no_restart=True)
+        if isinstance(holder, _SocketHolder):
+            holder.close()
+        else:
+            actors.append(holder)
+    if actors:
+        ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=_CLOSE_TIMEOUT_S)
+    for actor in actors:
+        ray.kill(actor, no_restart=True)
 
 
 def _check_user(peer: socket.socket) -> None:

@@ -16,9 +16,10 @@ import ray
 from ray import cloudpickle
 from ray.autoscaler.sdk import request_resources
 
-from raflow.engines.ray.actors import Actors, Held
-from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions, plain
+from raflow.engines.ray.actors import Actors
+from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, is_own, own_versions, plain
 from raflow.engines.ray.listener import RayListener
+from raflow.engines.ray.spare import Held
 from raflow.errors import NotPicklable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity, Listener, ReplicaHandle
@@ -49,7 +50,7 @@ class RayEngine:
         self._working_dir = folder_of(working_dir)
         self._by_value = by_value
         self._asked = False
-        self._actors = Actors()
+        self._actors = Actors(self._working_dir)
 
     def start(self) -> None:
         """Connect, or start a Ray of our own.
@@ -115,8 +116,11 @@ class RayEngine:
         return [one in gone for one in references]
 
     def close(self) -> None:
-        """Keep Ray: the next run of this process needs it."""
-        self._actors.end_free()
+        """Keep Ray, and for a moment free processes of one of our own: the next run of this process needs them."""
+        if is_own():
+            self._actors.leave(_FREE_S)
+        else:
+            self._actors.end_free()
         if self._asked:
             request_resources(bundles=[])
 

@@ -21,6 +21,7 @@ import ray
 from raflow.engines.daemons import DaemonThreads
 from raflow.engines.ray.bench import Report, work
 from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions
+from raflow.engines.ray.spare import spare
 from raflow.errors import NoCapacity, NotSerializable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
@@ -72,6 +73,7 @@ class RayWorkers:
     def start(self) -> None:
         """Connect, or start a Ray of our own."""
         connect(self._address, self._folder)
+        spare.end()  # they hold what steps need
 
     def slots(self, needs: Resources) -> int:
         """Return two calls for each one that fits, so that workers need not wait for the driver."""

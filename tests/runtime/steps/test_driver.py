@@ -30,29 +30,37 @@ from raflow.runtime.steps.values import pack
 from raflow.runtime.steps.worker import Left, Over, Task, Workers, now
 
 
-def made(name: str, request: pytest.FixtureRequest) -> Iterator[Workers]:
-    if name == "ray":
-        request.getfixturevalue("ray_session")
-        found = engines.workers("ray")
-    else:
-        found = engines.workers("local", processes=name == "processes", threads=4)
-    found.start()
-    yield found
-    found.close()
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Workers]]:
+    """Returns the workers of a kind, the same ones for all tests: their processes take a second to start."""
+    kept: dict[str, Workers] = {}
+
+    def made(name: str) -> Workers:
+        if name not in kept:
+            if name == "ray":
+                request.getfixturevalue("ray_session")
+            engine = "ray" if name == "ray" else "local"
+            kept[name] = engines.workers(engine, processes=name == "processes", threads=4)
+            kept[name].start()
+        return kept[name]
+
+    yield made
+    for workers in kept.values():
+        workers.close()
 
 
 RAY = pytest.param("ray", marks=pytest.mark.ray)
 
 
 @pytest.fixture(params=["threads", "processes", RAY])
-def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
-    yield from made(request.param, request)
+def workers(request: pytest.FixtureRequest, made: Callable[[str], Workers]) -> Workers:
+    return made(request.param)
 
 
 @pytest.fixture(params=["processes", RAY])
-def apart(request: pytest.FixtureRequest) -> Iterator[Workers]:
+def apart(request: pytest.FixtureRequest, made: Callable[[str], Workers]) -> Workers:
     """Workers whose steps have processes of their own: a killed thread would be the whole run's end."""
-    yield from made(request.param, request)
+    return made(request.param)
 
 
 def one_more(value: int) -> int:
