@@ -17,6 +17,8 @@ _WEIGHT = 0.5
 """Of the last look against all before."""
 _UP_S = 0.5
 """Overload that lasts so long is answered."""
+_FAR = 2.0
+"""More than so many times what the pool may have is answered at once: the load is smoothed, no moment does it."""
 _EASE = 0.8
 """A smaller pool must be no busier than this share of what it may be."""
 
@@ -87,7 +89,7 @@ def decide(look: Look, bounds: HttpScaling, past: Past) -> tuple[Decision | None
 
 def _up(look: Look, past: Past, target: int, each: float) -> tuple[Decision | None, Past]:
     since = look.now_s if past.over_since_s is None else past.over_since_s
-    if look.now_s - since < _UP_S:
+    if look.now_s - since < _UP_S and past.load <= _FAR * each * look.size:
         return None, replace(past, over_since_s=since)
     reason = f"{past.load:.1f} requests ongoing, {each:g} for each replica"
     return Decision("http", look.size, target, reason), Past(past.load)

@@ -26,6 +26,10 @@ def test_overload_is_answered_within_a_second() -> None:
     assert sizes([0, 0, 16, 16, 16]) == [1, 1, 1, 2, 2]
 
 
+def test_more_than_twice_of_what_the_pool_may_have_is_answered_at_once() -> None:
+    assert sizes([0, 8, 32, 32]) == [1, 1, 2, 4]
+
+
 def test_a_single_busy_moment_changes_nothing() -> None:
     assert sizes([0, 16, 0, 0, 0, 0]) == [1] * 6
 
@@ -36,7 +40,7 @@ def test_a_steady_load_at_the_target_changes_nothing() -> None:
 
 
 def test_the_pool_at_most_doubles_at_once_and_stays_within_its_bounds() -> None:
-    found = sizes([1000.0] * 20)
+    found = [1, *sizes([1000.0] * 20)]
     assert [after for before, after in pairwise(found) if after != before] == [2, 4, 8]
 
 
