@@ -108,10 +108,11 @@ class SessionDep(_Sessions):
     session of its own.
 
     A collector first has the session send its changes, then writes its sink, then commits. So what the database
-    refuses of the changes keeps rows out of the sink, and a reply of success means that both have them. If the
-    sink fails, the session is rolled back. Only a COMMIT that fails by itself (a lost connection, a deferred
-    constraint), or a request whose time is up just then, leaves rows in the sink beside an error reply: the client's
-    next try writes them again. The other order would lose them when that try then meets what was committed.
+    refuses of the changes keeps rows out of the sink, and a reply of success means that both have them (with
+    `ack="accepted"` the buffer, for the sink). If the sink fails, the session is rolled back. Only a COMMIT that
+    fails by itself (a lost connection, a deferred constraint), or a request whose time is up just then, leaves rows
+    in the sink beside an error reply: the client's next try writes them again. The other order would lose them when
+    that try then meets what was committed.
 
     Args:
         url: Of the database, as SQLAlchemy reads it; PostgreSQL without a driver is reached by psycopg.

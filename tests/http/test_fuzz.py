@@ -245,5 +245,5 @@ def url() -> Iterator[str]:
 @seed(SEED)
 @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_any_request_gets_a_reply_that_is_documented(case: schemathesis.Case[Any], url: str) -> None:
-    excluded = None if must_be_refused(case) else [negative_data_rejection]
+    excluded: list[Any] | None = None if must_be_refused(case) else [negative_data_rejection]
     case.call_and_validate(base_url=url, excluded_checks=excluded)
