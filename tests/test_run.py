@@ -331,7 +331,7 @@ def test_start_returns_at_once_and_wait_ends_with_the_run(engine: str) -> None:
 
 
 def endless(record: Row) -> dict[str, Any]:
-    time.sleep(0.05)  # the work itself
+    time.sleep(0.02)  # the work itself
     return {"n": record.n}
 
 

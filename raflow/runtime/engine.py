@@ -151,4 +151,4 @@ class Engine(Protocol):
         """Return which payloads are lost, e.g. with their node."""
 
     def close(self) -> None:
-        """Release what this run holds. A Ray of our own is kept until the process ends."""
+        """Release what this run holds. A Ray of our own is kept until the process ends, its free processes for 3 s."""

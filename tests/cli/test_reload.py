@@ -63,7 +63,7 @@ class Reloading:
 
     def serves(self, text: str) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/", timeout=30).json() == text
+            return httpx.get(f"http://127.0.0.1:{self.port}/", timeout=30, verify=False).json() == text
         except httpx.TransportError:
             return False
 

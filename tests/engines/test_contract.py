@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from raflow import engines
 from raflow.errors import InvalidOption, NotPicklable, ReplicaLost
 from raflow.options import Resources
 from raflow.runtime.engine import Engine
+from tests.runtime.serving.conftest import until
 
 WAIT_S = 60
 
@@ -132,11 +132,14 @@ def test_a_process_serves_one_replica_after_the_other_and_prints_under_its_name(
     assert other.call("where").result(WAIT_S)[0] != process, "it has other resources"
     other.kill()
     engine.close()
-    printed = ""
-    deadline = time.monotonic() + WAIT_S
-    while "said by after[0]" not in printed and time.monotonic() < deadline:
-        printed += capfd.readouterr().out
-    assert re.search(r"\(after\[0\] pid=\d+\)\S* said by after\[0\]", printed), printed
+    printed: list[str] = []
+
+    def is_said() -> bool:
+        printed.append(capfd.readouterr().out)
+        return "said by after[0]" in "".join(printed)
+
+    until(is_said)
+    assert re.search(r"\(after\[0\] pid=\d+\)\S* said by after\[0\]", "".join(printed)), printed
 
 
 def test_code_that_cannot_travel_is_named(ray_session: None) -> None:

@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def certificates() -> Iterator[Certificates]:
     with Certificates() as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
         server.shutdown()

@@ -251,7 +251,7 @@ def server() -> Iterator[int]:
         def log_message(self, *args: Any) -> None: ...
 
     with HTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
         yield http.server_port
         http.shutdown()

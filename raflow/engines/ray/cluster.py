@@ -98,22 +98,21 @@ _LOST: dict[type[BaseException], str] = {
 }
 
 
-_own: set[int] = set()
-"""This process, once it has started a Ray of its own, which never grows."""
+_own: set[str] = set()
+"""Each Ray that this process has started, by its one node; such a Ray never grows."""
 
 
 def is_own() -> bool:
-    """Return whether this process has started the Ray, so that nobody else uses it."""
-    return os.getpid() in _own
+    """Return whether this process has started the Ray that it uses, so that nobody else does."""
+    return ray.is_initialized() and ray.get_runtime_context().get_node_id() in _own
 
 
 def _init(address: str | None, working_dir: str | None) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
     if address is None or address == "local":
-        _own.add(os.getpid())
         _start_own(quiet)
+        _own.add(ray.get_runtime_context().get_node_id())
         return
-    _own.clear()
     if "://" in address:
         kind = "a Ray Client address" if address.startswith("ray://") else "the address of Ray's dashboard"
         inside = "run the driver inside the cluster: ray job submit -- raflow run ..., or give host:port of its head"

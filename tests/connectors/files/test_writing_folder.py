@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from raflow.connectors.files import writing
+from raflow.connectors.files import partitioning, writing
 from raflow.connectors.files.formats import CsvFormat, JsonLinesFormat, ParquetFormat
 from raflow.connectors.files.locations import Location
 from raflow.connectors.files.writing import FolderSink, FolderWriter
@@ -168,9 +168,11 @@ def test_a_partition_that_comes_back_after_its_file_was_finished_gets_another(
     assert sorted(folders) == ["p=1", "p=2", "p=2", "p=3"]
 
 
-def test_memory_is_bounded_over_many_open_files(tmp_path: Path) -> None:
+def test_memory_is_bounded_over_many_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "MAX_HELD_BYTES", writing.MAX_HELD_BYTES // 8)
+    monkeypatch.setattr(partitioning, "SPLIT_BYTES", partitioning.SPLIT_BYTES // 8)
     writer = opened(folder_sink(tmp_path, partition_by=["p"]))
-    bodies = pa.array([os.urandom(100_000)] * 320)
+    bodies = pa.array([os.urandom(100_000 // 8)] * 320)
     most = 0
     for _ in range(20):
         writer.write(pa.record_batch({"p": pa.array(range(320)) if _ % 2 else [1] * 320, "body": bodies}))
