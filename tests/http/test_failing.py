@@ -35,7 +35,7 @@ app = Flow(flow_options=FlowOptions(on_error=shared))
 @app.collector("/readings/{room}", sink=sink, on_error=letters)
 def reading(record: Reading) -> dict[str, Any] | None:
     if record.device == "broken":
-        msg = f"no such place: {chr(0xDC80)}"
+        msg = "no such place"
         raise LookupError(msg)
     if record.device == "unwanted":
         raise HTTPException(409, "no records of that device")
@@ -91,7 +91,7 @@ def test_failing_records_are_kept_as_dead_letters_before_the_reply_says_so(clien
     assert (missing["error_type"], missing["error"]) == ("RecordError", "field 'celsius': Field required")
     assert (missing["processor"], missing["attempt"], missing["traceback"]) == ("reading", 1, "")
     assert missing["position"] == "POST /readings/hall, request r1, record 1"
-    assert (broken["error_type"], broken["error"]) == ("LookupError", "no such place: \\udc80")
+    assert (broken["error_type"], broken["error"]) == ("LookupError", "no such place")
     assert "in reading" in broken["traceback"]
     assert number["record"] == "7"
 
