@@ -23,12 +23,13 @@ class Process:
     def __init__(self, name: str) -> None:
         self._name = name
         self._replica: Any = None
+        self._key = ""
 
     def __repr__(self) -> str:
         return self._name
 
-    def load(self, name: str, code: bytes, versions: tuple[str, str], folder: str, anonymous: bool) -> None:
-        """Make the replica; not done in the constructor, where an error would look like a crash."""
+    def load(self, name: str, key: str, code: bytes, versions: tuple[str, str], folder: str, anonymous: bool) -> None:
+        """Make the replica that is called by `key`; not in the constructor, where an error would look like a crash."""
         if self._replica is not None and not anonymous:
             self._rename(name)
         settle_in(versions, folder)
@@ -36,12 +37,12 @@ class Process:
         if anonymous:
             _without_pandas()
         make, args = cloudpickle.loads(code)
-        self._replica = make(*args, self._name, True)
+        self._replica, self._key = make(*args, self._name, True), key
 
     def _rename(self, name: str) -> None:
         """Forget the replica before, and have Ray put the new one's name before what is printed."""
         self._name = name
-        self._replica = None
+        self._replica, self._key = None, ""
         gc.unfreeze()
         gc.collect()
         for stream in (sys.stdout, sys.stderr):
@@ -52,18 +53,28 @@ class Process:
         del loaded
         return str(ray.get_runtime_context().get_node_id())
 
-    def call(self, loaded: None, method: str, *args: Any) -> Any:
+    def call(self, loaded: None, key: str, method: str, *args: Any) -> Any:
         """Call the replica; `loaded` makes it wait until there is one, and fail as that has failed."""
         del loaded
-        return portable_answer(getattr(self._replica, method)(*args), cloudpickle)
+        return portable_answer(getattr(self._called(key), method)(*args), cloudpickle)
 
-    def produce(self, loaded: None, asked: tuple[int, str, tuple[Any, ...]], *references: Any) -> Any:
+    def produce(self, loaded: None, key: str, asked: tuple[int, str, tuple[Any, ...]], *references: Any) -> Any:
         """Call the replica; returns its answer and each payload as objects of their own."""
         del loaded
         count, method, plain = asked
-        answer, payloads = getattr(self._replica, method)(*plain, *references)
+        answer, payloads = getattr(self._called(key), method)(*plain, *references)
         answer = portable_answer(answer, cloudpickle)
         return (answer, *payloads, *[None] * (count - len(payloads))) if count else answer
+
+    def _called(self, key: str) -> Any:
+        """Return the replica, unless a call was meant for one before it: that would take what is not its own.
+
+        Calls run in threads, so that one may come late; nobody waits for its answer any more.
+        """
+        if key != self._key:
+            msg = "the replica for which this call was meant has ended"
+            raise RuntimeError(msg)
+        return self._replica
 
 
 Actor: Any = ray.remote(Process)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -143,16 +144,17 @@ class _RayReplica:
         self._held = held
         self._actor = held.actor
         self._actors = actors
-        self._loaded = held.actor.load.remote(name, packed, own_versions(), folder, held.anonymous)
+        self._key = secrets.token_hex(8)
+        self._loaded = held.actor.load.remote(name, self._key, packed, own_versions(), folder, held.anonymous)
 
     def call(self, method: str, *args: Any) -> Future[Any]:
-        return self._future(self._actor.call.remote(self._loaded, method, *args))
+        return self._future(self._actor.call.remote(self._loaded, self._key, method, *args))
 
     def produce(self, method: str, *args: Any, count: int) -> tuple[Future[Any], list[Any]]:
         # Each argument is pickled, and waited for, by itself: all but the references travel as one.
         plain = tuple(arg for arg in args if not isinstance(arg, ray.ObjectRef))
         call = self._actor.produce.options(num_returns=1 + count)
-        found = call.remote(self._loaded, (count, method, plain), *args[len(plain) :])
+        found = call.remote(self._loaded, self._key, (count, method, plain), *args[len(plain) :])
         answer, *payloads = found if count else [found]
         return self._future(answer), payloads
 
