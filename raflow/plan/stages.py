@@ -128,13 +128,6 @@ class Stage:
         """Whether it runs no user code at all."""
         return not any(op.shape or (isinstance(op.work, Wide) and op.work.runs_python) for op in self.ops)
 
-    @property
-    def converts(self) -> bool:
-        """Whether user code gets other than Arrow's own tables and batches."""
-        shapes = [op.shape for op in self.ops if op.shape]
-        arrow = all(shape.frame.startswith("pyarrow.") for shape in shapes)
-        return not arrow or any(isinstance(op.work, Wide) and op.work.runs_python for op in self.ops)
-
     def after(self, name: str) -> tuple[Op, ...]:
         """Return the ops here that take the results of an op in batches, also of one elsewhere."""
         return tuple(op for op in self.ops if name in op.inputs and not isinstance(op.work, (Wide, Side)))

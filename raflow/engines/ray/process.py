@@ -11,6 +11,7 @@ import ray
 from ray import cloudpickle
 
 from raflow.engines.ray.cluster import settle_in
+from raflow.engines.ray.late_pandas import without_pandas
 from raflow.runtime.work import portable_answer
 
 _NAME_LINE = ":actor_name:"
@@ -34,8 +35,7 @@ class Process:
             self._rename(name)
         settle_in(versions, folder)
         pa.set_cpu_count(1)
-        if anonymous:
-            _without_pandas()
+        without_pandas()
         make, args = cloudpickle.loads(code)
         self._replica, self._key = make(*args, self._name, True), key
 
@@ -78,22 +78,3 @@ class Process:
 
 
 Actor: Any = ray.remote(Process)
-
-
-class _Hidden:
-    """Finds no pandas."""
-
-    def find_spec(self, name: str, *_: Any) -> None:
-        """Refuse to look for it."""
-        if name == "pandas":
-            raise ImportError(name)
-
-
-def _without_pandas() -> None:
-    """Have Arrow settle that there is no pandas: it imports it, for most of a second, to make an array of a list."""
-    finder: Any = _Hidden()
-    sys.meta_path.insert(0, finder)
-    try:
-        pa.array([0])
-    finally:
-        sys.meta_path.remove(finder)

@@ -18,7 +18,7 @@ class Held:
 
     actor: Any
     anonymous: bool
-    """Whether it runs no user code; such processes hide pandas."""
+    """Whether it runs no user code."""
     needs: dict[str, float]
     folder: str
     """From which it imports the user's code."""

@@ -15,7 +15,6 @@ one by one, and `close_unit` ends it. What goes on to other stages leaves as blo
 from __future__ import annotations
 
 import gc
-import importlib
 import logging
 import queue
 import threading
@@ -88,8 +87,6 @@ class Replica:
 
     def setup(self) -> Failure | None:
         """Run the user's `setup` and open the sinks; returns why that failed, or None."""
-        if self.own_process and self.stage.converts:
-            importlib.import_module("pandas")  # Arrow would do it in the middle of the first batch
         logging.getLogger(None if self.own_process else "raflow").setLevel(self.job.log_level)
         for thread in self._threads:
             thread.start()
