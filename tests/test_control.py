@@ -25,7 +25,7 @@ from raflow.metrics import Status
 from raflow.runtime.run import CONTROL_TOKEN, Run
 from tests.runtime.serving.conftest import until
 
-WAIT_S = 90.0
+WAIT_S, END_S = 90.0, 3.0
 
 
 def same(record: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +81,8 @@ def started(engine: str) -> Iterator[Callable[[Flow], tuple[Run, httpx.Client]]]
     yield start
     for run, client in running:
         client.close()
+        run.drain(0.0)  # unlike `stop` it leaves processes to the next test
+        run.settled(END_S)
         run.stop()
         run.settled(WAIT_S)
 

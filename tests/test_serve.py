@@ -34,7 +34,7 @@ from raflow.serve import address_of, needs, serving_options
 from raflow.stores import SqlReplies
 from tests.runtime.serving.conftest import until
 
-WAIT_S = 90.0
+WAIT_S, END_S = 90.0, 3.0
 
 
 @dataclass
@@ -78,6 +78,8 @@ def started(engine: str) -> Iterator[Callable[..., Run]]:
 
     yield start
     for run in running:
+        run.drain(0.0)  # unlike `stop` it leaves processes to the next test
+        run.settled(END_S)
         run.stop()
         run.settled(WAIT_S)
 

@@ -140,7 +140,8 @@ class _LocalReplica:
         for answer in calls:
             answer.set_exception(self._lost())
 
-    def release(self) -> None:
+    def release(self, *, worn: bool = False) -> None:
+        del worn
         self.kill()
 
     def _run(self, answer: Future[Any], call: Callable[[], Any]) -> None:

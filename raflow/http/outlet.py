@@ -18,6 +18,8 @@ log = logging.getLogger("raflow.http")
 
 _RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits between the tries to write what was accepted; the last one repeats."""
+_PIECE_RECORDS = 128
+"""Converted at a time: requests wait for as long, as Python does one thing at a time."""
 
 
 class FlushFailed(Exception):
@@ -156,8 +158,11 @@ class Outlet:
             self._done(one, None)
 
     async def _tried(self, group: list[_Waiting]) -> Exception | None:
+        *pieces, last = _pieces([one.results for one in group])
         try:
-            await self._run(partial(self._writing.flush, [one.results for one in group]))
+            for piece in pieces:
+                await self._run(partial(self._writing.add, piece))
+            await self._run(partial(self._writing.flush, last))
         except Exception as error:
             return error
         return None
@@ -186,3 +191,16 @@ class Outlet:
     async def _run(self, work: Callable[[], Any]) -> None:
         assert self._thread is not None
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _pieces(group: list[Results]) -> list[list[Results]]:
+    """Divide results, in their order, into lists of few records; what one request brought stays together."""
+    pieces: list[list[Results]] = [[]]
+    room = _PIECE_RECORDS
+    for one in group:
+        if pieces[-1] and one.size > room:
+            pieces.append([])
+            room = _PIECE_RECORDS
+        pieces[-1].append(one)
+        room -= one.size
+    return pieces

@@ -6,8 +6,8 @@ Everything here runs on one thread, which is not that of the event loop.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ class Results:
     records: int
     """Records of the request that are in it."""
     misfits: dict[int, Exception] = field(default_factory=dict)
-    """Why results are not written, by their place in `values`; filled by `Writing.flush`."""
+    """Why results are not written, by their place in `values`; filled by `Writing.add`."""
     letters: list[dict[str, Any]] = field(default_factory=list)
     """The dead letters of the request's other records."""
     letter: Callable[[int, Exception], dict[str, Any]] | None = None
@@ -82,6 +82,8 @@ class Writing:
         self._schema = schema
         self._error_sink, self._wrote = error_sink, wrote
         self._targets: list[tuple[Sink, Target]] = []
+        self._flushed = schema
+        self._rows: list[int] = []
 
     def open(self) -> None:
         """Open the sinks."""
@@ -91,6 +93,7 @@ class Writing:
             self._targets.append((sink, target_of(sink, self._context, unit, self._options)))
         if (last := self._error_sink) is not None:
             self._targets.append((last, target_of(last, self._context, f"{unit}.errors", self._options)))
+        self._rows = [0] * len(self._targets)
 
     def close(self) -> None:
         """Let readers see all that was written, and close the sinks."""
@@ -99,38 +102,54 @@ class Writing:
                 stack.callback(target.close)
             self._targets = []
 
-    def flush(self, group: Sequence[Results]) -> None:
-        """Write what a group of requests brought: afterwards the sinks have all of it, or nothing counts.
+    def add(self, some: Sequence[Results]) -> None:
+        """Convert what some requests brought, for the next `flush`.
 
         What does not fit the schema is noted in `misfits` and left out, or becomes a dead letter.
 
         Raises:
-            Exception: Whatever a sink raised. Nothing of the group counts as written.
+            Exception: Whatever a sink raised. Nothing since the last flush counts as written.
         """
-        known = self._schema
-        try:
-            for one in group:
+        with self._all_or_nothing():
+            for one in some:
                 one.misfits.clear()  # of an earlier try
-            self._write(self._converted(group), _letters(group))
+            batches, letters = self._converted(some), _letters(some)
+            for number, (_, target) in enumerate(self._targets):
+                found = batches if number < len(self._sinks) else letters
+                self._rows[number] += sum(batch.num_rows for batch in found)
+                target.add(found)
+
+    def flush(self, some: Sequence[Results]) -> None:
+        """Write these, and what was added before: afterwards the sinks have all of it, or nothing counts.
+
+        Raises:
+            Exception: As of `add`.
+        """
+        self.add(some)
+        with self._all_or_nothing():
+            for target in self._touched():
+                target.stage()
+            for target in self._touched():
+                target.publish()
+        rows, self._rows = self._rows, [0] * len(self._targets)
+        self._flushed = self._schema
+        for (sink, _), count in zip(self._targets, rows, strict=True):
+            self._wrote(sink, count)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
-            self._schema = known  # what a sink refuses would spoil all that comes after it
+            self._schema = self._flushed  # what a sink refuses would spoil all that comes after it
+            for target in self._touched():
+                target.undo()
+            self._rows = [0] * len(self._targets)
             raise
 
-    def _write(self, batches: list[pa.RecordBatch], letters: list[pa.RecordBatch]) -> None:
-        plain = len(self._sinks)
-        written = [(*target, batches) for target in self._targets[:plain] if batches]
-        written += [(*target, letters) for target in self._targets[plain:] if letters]
-        try:
-            for _, target, some in written:
-                target.stage(some)
-            for _, target, _ in written:
-                target.publish()
-        except BaseException:
-            for _, target, _ in written:
-                target.undo()
-            raise
-        for sink, _, some in written:
-            self._wrote(sink, sum(batch.num_rows for batch in some))
+    def _touched(self) -> list[Target]:
+        """Return the targets that have got rows since the last flush."""
+        return [target for (_, target), rows in zip(self._targets, self._rows, strict=True) if rows]
 
     def due_s(self) -> float | None:
         """Return in how many seconds `roll` is to be called; None if there is no need."""

@@ -69,8 +69,12 @@ class ReplicaHandle(Protocol):
     def kill(self) -> None:
         """End it now, whatever it is doing. Ending it again is harmless."""
 
-    def release(self) -> None:
-        """End it after its `teardown`: nothing of it is under way. Its process may serve another replica."""
+    def release(self, *, worn: bool = False) -> None:
+        """End it after its `teardown`.
+
+        Args:
+            worn: Whether something of it may still be under way. If not, its process may serve another replica.
+        """
 
 
 class Handover(Protocol):

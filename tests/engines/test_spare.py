@@ -25,7 +25,7 @@ Run = Callable[..., int]
 @pytest.fixture
 def run(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs one replica from start to end, as a run does; returns its process, which is kept for the whole test."""
-    monkeypatch.setattr("raflow.engines.ray.replicas._FREE_S", WAIT_S)
+    monkeypatch.setattr("raflow.engines.ray.actors._FREE_S", WAIT_S)
 
     def run(working_dir: str | None = None, needs: Resources | None = None) -> int:
         engine = engines.make("ray", working_dir=working_dir)
@@ -50,7 +50,7 @@ def test_the_next_run_takes_over_the_process_of_one_before(run: Run) -> None:
 
 
 def test_a_process_ends_if_no_run_takes_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raflow.engines.ray.replicas._FREE_S", 0.01)
+    monkeypatch.setattr("raflow.engines.ray.actors._FREE_S", 0.01)
     pid = run()
     until(lambda: not psutil.pid_exists(pid))
 

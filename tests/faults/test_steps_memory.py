@@ -83,7 +83,7 @@ def chain():
     def make():
         return [made(seed) for seed in (0, 1, ITEMS - 1)]
 
-    @action
+    @action(num_cpus=0.5)  # a Ray task of its own: one that runs both steps keeps what they share to itself
     def reduce(previous_context):
         return reduced(previous_context.storage)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -303,6 +303,34 @@ def test_a_failing_flush_to_an_open_file_leaves_nothing_of_it(tmp_path: Path) ->
     assert [type(one) for one in asyncio.run(write())] == [FlushFailed]
     assert sink.ns() == [2]
     assert sum(flushed_files(tmp_path).values()) == 2
+
+
+def test_a_large_group_is_converted_in_pieces_between_requests_and_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, pieces = HeldSink(), []
+    sink.breaks = 1
+
+    class Counting(Writing):
+        def add(self, some: Sequence[Results]) -> None:
+            pieces.append(sum(one.size for one in some))
+            super().add(some)
+
+    async def accept() -> None:
+        async with opened(sink, ParquetFiles(tmp_path), ack="accepted", linger_ms=10) as outlet:
+            for n in range(300):
+                outlet.accept(results(n))
+            outlet.accept(results(*range(300, 1000)))
+            await reached(sink)
+            await reached(sink)
+
+    monkeypatch.setattr("tests.http.test_outlet.Writing", Counting)
+    asyncio.run(accept())
+    assert pieces == [128, 128, 44, 700] * 2, "what one request brought is one piece"
+    assert (len(sink.units), sink.ns()) == (1, list(range(1000)))
+    (file,) = tmp_path.iterdir()
+    with pq.ParquetFile(file) as written:
+        assert (written.metadata.num_rows, written.num_row_groups) == (1000, 1)
 
 
 def test_a_request_that_a_sink_cannot_hold_fails_alone_and_spoils_nothing_after_it(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 
 import ray
 
+from raflow.engines.ray.cluster import is_own
 from raflow.engines.ray.process import Actor
 from raflow.engines.ray.spare import Held, spare
 from raflow.options import Resources
 
+_FREE_S = 3.0
+"""A process that no replica has taken for so long ends: others may want what it holds."""
 _TOLD_S = 5.0
 """So late Ray may tell what has been given back."""
 
@@ -77,28 +80,26 @@ class Actors:
         else:
             with self._lock:
                 self._free.append((time.monotonic(), one))
+            self._end_idle_later()
 
     def end(self, one: Held) -> None:
-        """End an actor now, and the free ones: they may have been lost with its node. Again is harmless."""
+        """End an actor now, and the free ones where they may have been lost with its node. Again is harmless."""
         self._end(one)
-        self.end_free()
+        if not is_own():
+            self.end_free()
 
-    def end_free(self, idle_s: float = 0.0) -> None:
-        """End those that no replica has had for so long, so that others can use what they hold."""
+    def end_free(self) -> None:
+        """End those that no replica has, so that others can use what they hold."""
         self._adopt()
-        with self._lock:
-            ended = [one for since, one in self._free if time.monotonic() - since >= idle_s]
-            self._free = [entry for entry in self._free if entry[1] not in ended]
-        for one in ended:
-            self._end(one)
+        self._end_idle(0.0)
 
-    def leave(self, idle_s: float) -> None:
-        """Leave the free ones to the next run of this process; they end if none takes them for so long."""
+    def leave(self) -> None:
+        """Leave the free ones to the next run of this process; they end if none takes them soon."""
         with self._lock:
             left = [one for _, one in self._free]
             self._free = []
             self._held = [one for one in self._held if one not in left]
-        spare.put(left, idle_s)
+        spare.put(left, _FREE_S)
 
     def _adopt(self) -> None:
         """Take what runs before have left: it is free, and held by this engine."""
@@ -106,6 +107,19 @@ class Actors:
             with self._lock:
                 self._held.append(one)
                 self._free.append((time.monotonic(), one))
+            self._end_idle_later()
+
+    def _end_idle_later(self) -> None:
+        timer = threading.Timer(_FREE_S, self._end_idle, [_FREE_S])
+        timer.daemon = True
+        timer.start()
+
+    def _end_idle(self, idle_s: float) -> None:
+        with self._lock:
+            ended = [one for since, one in self._free if time.monotonic() - since >= idle_s]
+            self._free = [entry for entry in self._free if entry[1] not in ended]
+        for one in ended:
+            self._end(one)
 
     def _end(self, one: Held) -> None:
         ray.kill(one.actor, no_restart=True)
@@ -115,6 +129,7 @@ class Actors:
 
     def others(self, total: Mapping[str, float], available: Mapping[str, float], now_s: float) -> dict[str, float]:
         """Return what is held in the cluster by others; the least of some seconds, since Ray tells it late."""
+        self._adopt()
         with self._lock:
             return self._others(total, available, now_s)
 

@@ -27,8 +27,6 @@ from raflow.runtime.engine import Capacity, Listener, ReplicaHandle
 from raflow.runtime.serving.address import Address
 from raflow.runtime.steps.values import by_value
 
-_FREE_S = 3.0
-"""A process that no replica has taken for so long ends: others may want what it holds."""
 _LOOK_S = 1.0
 """What is in this process is found at once; what is not found in this time is gone."""
 
@@ -63,7 +61,6 @@ class RayEngine:
 
     def capacity(self) -> Capacity:
         """Return the cluster's resources as they are now."""
-        self._actors.end_free(_FREE_S)  # asked for at every tick
         found = capacity()
         return replace(found, others=self._actors.others(found.resources, self.available(), time.monotonic()))
 
@@ -95,17 +92,17 @@ class RayEngine:
     ) -> ReplicaHandle:
         """Start an actor, or take the one of a like replica that has ended."""
         found = None
-        if listener is None:
+        if listener is None or is_own():
             found = self._actors.take(needs, anonymous=anonymous)
         else:
-            self._actors.end_free()  # they hold what this one may need
+            self._actors.end_free()  # they hold what this one may need, and are perhaps not where it is to go
+        place = listener.place() if isinstance(listener, RayListener) else None
         if found is None:
-            place = listener.place() if isinstance(listener, RayListener) else None
             shown = "raflow operators" if anonymous else name
             found = self._actors.start(shown, needs, anonymous=anonymous, place=place)
-            if isinstance(listener, RayListener):
-                listener.joined(found.actor, place)
-                return _ServingReplica(name, found, packed, self._working_dir, self._actors, listener)
+        if isinstance(listener, RayListener):
+            listener.joined(found.actor, place)
+            return _ServingReplica(name, found, packed, self._working_dir, self._actors, listener)
         return _RayReplica(name, found, packed, self._working_dir, self._actors)
 
     def gone(self, references: Sequence[Any]) -> list[bool]:
@@ -119,7 +116,7 @@ class RayEngine:
     def close(self) -> None:
         """Keep Ray, and for a moment free processes of one of our own: the next run of this process needs them."""
         if is_own():
-            self._actors.leave(_FREE_S)
+            self._actors.leave()
         else:
             self._actors.end_free()
         if self._asked:
@@ -169,8 +166,8 @@ class _RayReplica:
     def kill(self) -> None:
         self._actors.end(self._held)
 
-    def release(self) -> None:
-        self._actors.keep(self._held)
+    def release(self, *, worn: bool = False) -> None:
+        (self._actors.end if worn else self._actors.keep)(self._held)
 
     def _settle(self, done: Future[Any], answer: Future[Any]) -> None:
         error = done.exception()
@@ -191,9 +188,9 @@ class _ServingReplica(_RayReplica):
         self._listener.left(self.actor)
         super().kill()
 
-    def release(self) -> None:
+    def release(self, *, worn: bool = False) -> None:
         self._listener.left(self.actor, for_good=True)
-        super().kill()
+        super().release(worn=worn or not is_own())
 
 
 def _not_picklable(args: tuple[Any, ...], error: Exception) -> NotPicklable:

@@ -130,11 +130,9 @@ class HttpPool:
         member.handle.kill()
         return member
 
-    def release(self, index: int) -> Member:
-        """Forget a replica that has drained; returns it."""
-        member = self.members.pop(index)
-        member.handle.release()
-        return member
+    def release(self, index: int, *, worn: bool) -> None:
+        """Forget a replica that has drained; see `ReplicaHandle.release`."""
+        self.members.pop(index).handle.release(worn=worn)
 
     def kill(self) -> None:
         """End all replicas now; first their sockets, so that the port is free at once."""

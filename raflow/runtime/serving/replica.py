@@ -37,6 +37,13 @@ class Ended:
     """Why the application's shutdown has failed."""
     written: tuple[int, ...] = ()
     """Rows in all, by sink."""
+    abandoned: int = 0
+    """Calls that were given up and still hold their threads."""
+
+    @property
+    def worn(self) -> bool:
+        """Whether something of it may still be under way in its process."""
+        return bool(self.failure or self.abandoned or self.drained.cut or self.drained.websockets)
 
 
 class ServingReplica:
@@ -119,10 +126,11 @@ class ServingReplica:
             msg = f"replica {self.name} cannot drain: something blocks its event loop"
             raise EngineError(msg) from error
         self._thread.join(_SHUTDOWN_S)
+        failure, load = self._failure, self._server.load()
         if self._thread.is_alive():
             late = EngineError(f"the application's shutdown has not ended in {_SHUTDOWN_S:.0f} s")
-            return Ended(drained, explain(late, "teardown"), self._server.load().written)
-        return Ended(drained, self._failure, self._server.load().written)
+            failure = explain(late, "teardown")
+        return Ended(drained, failure, load.written, load.abandoned)
 
     def cancel(self) -> None:
         """End now: connections are cut, the application's shutdown is not run. The socket is closed soon after."""

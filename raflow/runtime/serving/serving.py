@@ -240,8 +240,11 @@ class Serving:
         if done.exception() is not None:
             self._lose(member, str(done.exception()))
             return
-        (self._pool.remove if member.worn else self._pool.release)(index)  # another one is to come to its host
         ended = done.result()
+        if member.worn:
+            self._pool.remove(index)  # another one is to come to its host
+        else:
+            self._pool.release(index, worn=ended.worn)
         self._left += ended.drained.total
         self._written = _sums(self._written, ended.written)
         self._cut += ended.drained.cut

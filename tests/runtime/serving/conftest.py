@@ -18,6 +18,8 @@ from raflow.runtime.serving.serving import Serving
 from tests.runtime.serving.apps import App
 
 READY_S = 60.0
+END_S = 3.0
+"""For what is left of a test: then it is stopped."""
 
 Serve = Callable[..., Serving]
 Start = Callable[..., ServingReplica]
@@ -61,6 +63,9 @@ def serve(engine: str) -> Iterator[Serve]:
 
     yield start
     for serving in running:
+        serving.tell("drain", 0.0)  # unlike `stop` it leaves processes to the next test
+    for serving in running:
+        serving.ended.wait(END_S)
         serving.stop()
     made.close()
 

@@ -36,7 +36,10 @@ def process(who: str) -> int:
     return int(who.split(maxsplit=1)[0])
 
 
-def test_a_pool_answers_until_it_has_drained(serve: Serve, tmp_path: Path) -> None:
+def test_a_pool_answers_until_it_has_drained(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raflow.engines.ray.actors._FREE_S", 0.1)
     serving = serve(App(tmp_path))
     with httpx.Client() as client:
         assert client.post(url(serving, "/echo"), content=b"x" * 100_000).json() == {"bytes": 100_000}
@@ -48,6 +51,24 @@ def test_a_pool_answers_until_it_has_drained(serve: Serve, tmp_path: Path) -> No
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((serving.address.host, serving.address.port))
     until(lambda: pid == os.getpid() or not psutil.pid_exists(pid))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("engine", ["ray"])
+def test_a_process_serves_the_next_pool_unless_something_is_still_under_way_in_it(
+    serve: Serve, ray_session: None, tmp_path: Path
+) -> None:
+    pids = []
+    for cut in (False, True, False):
+        serving = serve(App(tmp_path))
+        with ThreadPoolExecutor(1) as pool:
+            pids.append(process(httpx.get(url(serving), timeout=READY_S).json()["who"]))
+            if cut:
+                pool.submit(httpx.get, url(serving, "/wait?name=a"), timeout=READY_S)
+                until((tmp_path / "a began").exists)
+            serving.drain(0.0)
+        assert serving.stats().cut == cut
+    assert pids[0] == pids[1] != pids[2]
 
 
 @pytest.mark.ray
