@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -50,12 +50,12 @@ def array_of(values: list[Any], hint: pa.Field | None, declared: bool = False) -
         hint: The field as agreed so far.
         declared: Whether a record type has declared the field.
     """
-    kinds = set(map(type, values))
+    kinds = types_of(values)
     if not kinds <= PLAIN:
         values, unfits = _plain(values, declared)
         if unfits:
             return None, unfits
-        kinds = set(map(type, values))
+        kinds = types_of(values)
     kinds.discard(type(None))
     wanted = pa.null() if hint is None else hint.type
     if not kinds:
@@ -64,6 +64,12 @@ def array_of(values: list[Any], hint: pa.Field | None, declared: bool = False) -
         unfits = _unfits(values, kinds, wanted)
         return (None, unfits) if unfits else _typed(values, kinds, wanted)
     return _nested(values, kinds, wanted) if kinds.intersection(_NESTED) else _flat(values, kinds, wanted)
+
+
+def types_of(values: Iterable[Any]) -> set[type]:
+    """Return the types of values. Most lists have one: counting it takes half the time of making a set."""
+    found = list(map(type, values))
+    return {found[0]} if found and found.count(found[0]) == len(found) else set(found)
 
 
 def _plain(values: list[Any], declared: bool) -> tuple[list[Any], Unfits]:
@@ -119,7 +125,7 @@ def _one_by_one(values: list[Any], wanted: pa.DataType) -> tuple[pa.Array, Unfit
             unfits[index] = f"{own} {value!r:.60}"
         else:
             wanted = wider
-    return (None, unfits) if unfits else _typed(values, set(map(type, values)), wanted)
+    return (None, unfits) if unfits else _typed(values, types_of(values), wanted)
 
 
 def widen(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
@@ -187,5 +193,5 @@ def fits(value: Any, wanted: pa.DataType) -> bool:
         return value.keys() <= types.keys() and all(fits(each, types[key]) for key, each in value.items())
     if _t.is_nested(wanted):
         items, item = (value.values(), wanted.item_type) if _t.is_map(wanted) else (value, wanted.value_type)
-        return not _unfits(list(items), set(map(type, items)) - {type(None)}, item)
+        return not _unfits(list(items), types_of(items) - {type(None)}, item)
     return True

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from raflow.batch import one_batch
-from raflow.convert.arrays import array_of
+from raflow.convert.arrays import array_of, types_of
 from raflow.convert.decode import shown
 from raflow.convert.fields import ATOMS, is_record
 from raflow.convert.plain import Unfit, columns_of, plain
@@ -46,7 +46,7 @@ def encode(results: Sequence[Any], hint: pa.Schema | None) -> Encoded:
         hint: Output schema agreed so far. Where values do not fit it but it can widen to them, the
             batch has the wider type.
     """
-    kinds = set(map(type, results))
+    kinds = types_of(results)
     records, origins = _flat(results, kinds)
     batch, rejects = _batch(records, hint, kinds if records is results else None)
     return Encoded(batch, [(origins[index], rejects[index]) for index in sorted(rejects)])
@@ -70,7 +70,7 @@ def _batch(
 ) -> tuple[pa.RecordBatch | None, Rejects]:
     if not records:
         return None, {}
-    columns = _same_fields(records, kinds or set(map(type, records)))
+    columns = _same_fields(records, kinds or types_of(records))
     declared = columns is not None and type(records[0]) is not dict
     rejects: Rejects = {}
     if columns is None:
@@ -91,12 +91,13 @@ def _same_fields(records: Sequence[Any], kinds: set[type]) -> dict[str, list[Any
         return None
     if is_record(kind) and getattr(kind, "model_config", {}).get("extra") != "allow":
         return {column: list(map(attrgetter(name), records)) for column, name in columns_of(kind).items()}
-    if kind is not dict or set(map(len, records)) != {len(records[0])} or set(map(type, records[0])) != {str}:
+    if kind is not dict or types_of(records[0]) != {str}:
         return None
     try:
-        return {key: list(map(itemgetter(key), records)) for key in records[0]}
+        columns = {key: list(map(itemgetter(key), records)) for key in records[0]}
     except KeyError:
         return None
+    return columns if sum(map(len, records)) == len(columns) * len(records) else None  # no other keys
 
 
 def _any_fields(records: Sequence[Any]) -> tuple[dict[str, list[Any]], Rejects]:
