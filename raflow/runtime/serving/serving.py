@@ -24,7 +24,7 @@ from raflow.runtime.serving.pool import HttpPool, Member
 from raflow.runtime.serving.replica import Ended
 from raflow.runtime.serving.scaling import Look, Past, decide
 
-_TICK_S = 0.5
+_TICK_S = 0.25
 _SPREAD_S = 10.0
 """After a replica has come, connections move to it."""
 _LATE_S = 60.0
@@ -152,7 +152,7 @@ class Serving:
             raise self.error
 
     def stats(self) -> HttpStats:
-        """Return what was known at the last event; replicas tell of their requests twice in a second."""
+        """Return what was known at the last event; replicas tell of their requests four times in a second."""
         return self._stats
 
     def tell(self, *event: Any) -> None:
