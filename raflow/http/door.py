@@ -64,6 +64,7 @@ class Door:
             status, detail, headers = _NO_STORE if isinstance(error, StoreError) else _ERROR
             await refuse(scope, receive, reply.send, status, detail, headers, error_id=error_id)
         finally:
+            reply.close()
             if self.logs_access:
                 _log_access(scope, reply, time.perf_counter() - began)
 

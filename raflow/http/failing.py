@@ -8,8 +8,8 @@ from starlette.requests import Request
 
 from raflow.errors import RecordError
 from raflow.http.bodies import Brought
+from raflow.http.conversion import Results
 from raflow.http.reply import KEY, Reply, shown_path
-from raflow.http.writing import Results
 from raflow.letters import letter
 
 

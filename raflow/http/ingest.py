@@ -20,12 +20,12 @@ from raflow.dependencies.needs import closure, needs
 from raflow.http.bodies import Brought, Problem, Reader, said
 from raflow.http.calls import Calls
 from raflow.http.collector import Collector
+from raflow.http.conversion import Results
 from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.reply import Reply
 from raflow.http.threads import REQUEST, run
-from raflow.http.writing import Results
 from raflow.options import CollectorOptions
 
 _LONG_BODY = 64 << 10

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from raflow.http.accepted import Accepted, halves
+from raflow.http.conversion import Results
 from raflow.http.door import logged
-from raflow.http.writing import Results, Writing, is_about_data
+from raflow.http.writing import Writing, is_about_data
 from raflow.options import CollectorOptions
 
 log = logging.getLogger("raflow.http")
 
 _RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits between the tries to write what was accepted; the last one repeats."""
-_PIECE_RECORDS = 128
-"""Converted at a time: requests wait for as long, as Python does one thing at a time."""
 
 
 class FlushFailed(Exception):
@@ -61,6 +61,7 @@ class Outlet:
         self._name = name
         self._waiting: list[_Waiting] = []
         self._accepted = 0
+        self._early = Accepted(writing.conversion.schema, self._dropped)
         self._something = asyncio.Event()
         self._closing = asyncio.Event()
         self._thread: ThreadPoolExecutor | None = None
@@ -92,7 +93,8 @@ class Outlet:
             FlushFailed: They do not have them.
         """
         written = asyncio.get_running_loop().create_future()
-        self._put(_Waiting(results, written))
+        self._waiting.append(_Waiting(results, written))
+        self._something.set()
         await written
 
     def accept(self, results: Results) -> None:
@@ -104,20 +106,17 @@ class Outlet:
         if self._accepted and self._accepted + results.size > self._options.buffer_records:
             raise Full
         self._accepted += results.size
-        self._put(_Waiting(results, None))
-
-    def _put(self, one: _Waiting) -> None:
-        self._waiting.append(one)
+        self._early.add(results)
         self._something.set()
 
     async def _flush_groups(self) -> None:
         while True:
             if not await self._come():
                 continue
-            if not self._waiting:
+            if not (self._waiting or self._early):
                 return
             await self._pause(self._options.linger_s)
-            group, self._waiting = self._waiting, []
+            group, self._waiting = [*self._waiting, *(_Waiting(one, None) for one in self._early.take())], []
             if not self._closing.is_set():
                 self._something.clear()
             await self._flush(group)
@@ -141,11 +140,11 @@ class Outlet:
     async def _flush(self, group: list[_Waiting]) -> None:
         error, failures = await self._tried(group), 0
         while error is not None:
-            if is_about_data(error) and len(group) > 1:
+            parts = _halves(group) if is_about_data(error) else []
+            if len(parts) > 1:
                 # So that one request that brought what the sink cannot hold does not fail the others.
-                middle = len(group) // 2
-                await self._flush(group[:middle])
-                await self._flush(group[middle:])
+                for part in parts:
+                    await self._flush(part)
                 return
             error_id = logged(f"collector {self._name!r}: {len(group)} request(s) were not written", error)
             if self._options.ack == "written" or self._closing.is_set() or is_about_data(error):
@@ -158,16 +157,15 @@ class Outlet:
             self._done(one, None)
 
     async def _tried(self, group: list[_Waiting]) -> Exception | None:
-        *pieces, last = _pieces([one.results for one in group])
         try:
-            for piece in pieces:
-                await self._run(partial(self._writing.add, piece))
-            await self._run(partial(self._writing.flush, last))
+            await self._run(partial(self._writing.flush, [one.results for one in group]))
         except Exception as error:
             return error
         return None
 
     def _lost(self, group: list[_Waiting], error: FlushFailed) -> None:
+        if error.is_final:
+            self._early.forget(self._writing.conversion.schema)
         records = sum(one.results.size for one in group if one.written is None)
         if records:
             log.error("error %s: collector %r loses %d accepted record(s)", error.error_id, self._name, records)
@@ -178,9 +176,12 @@ class Outlet:
         if one.written is None:
             self._accepted -= one.results.size
             for misfit in one.results.misfits.values() if one.results.letter is None else ():
-                logged(f"collector {self._name!r}: an accepted record was dropped", misfit)
+                self._dropped(misfit)
         elif not one.written.done():  # it is, if the client is gone
             one.written.set_exception(error) if error else one.written.set_result(None)
+
+    def _dropped(self, misfit: Exception) -> None:
+        logged(f"collector {self._name!r}: an accepted record was dropped", misfit)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not when the replica ends."""
@@ -193,14 +194,8 @@ class Outlet:
         await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
-def _pieces(group: list[Results]) -> list[list[Results]]:
-    """Divide results, in their order, into lists of few records; what one request brought stays together."""
-    pieces: list[list[Results]] = [[]]
-    room = _PIECE_RECORDS
-    for one in group:
-        if pieces[-1] and one.size > room:
-            pieces.append([])
-            room = _PIECE_RECORDS
-        pieces[-1].append(one)
-        room -= one.size
-    return pieces
+def _halves(group: list[_Waiting]) -> list[list[_Waiting]]:
+    """Return a group as two, or as one if it cannot be divided."""
+    if len(group) > 1:
+        return [group[: len(group) // 2], group[len(group) // 2 :]]
+    return [[_Waiting(half, None)] for half in halves(group[0].results)] if group[0].written is None else [group]

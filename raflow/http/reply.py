@@ -48,12 +48,20 @@ class Reply:
             message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id), _NO_SNIFFING]
         await self._send(message)
 
+    def close(self) -> None:
+        """Let go of the server, which holds the scope and so this: a cycle in each request keeps the collector busy."""
+        self._send = _nowhere
+
     def take(self, scope: Scope, status: int, detail: str) -> asyncio.Task[None]:
         """Reply at once, although the application still works on it; what it says later is dropped."""
         own = Reply(self._send, self.request_id)
         self.is_taken = True
         self.status = status
         return asyncio.ensure_future(refuse(scope, _nothing, own.send, status, detail))
+
+
+async def _nowhere(message: Message) -> None:
+    """Drop what comes after the end."""
 
 
 async def _nothing() -> Message:

@@ -9,8 +9,8 @@ import anyio.from_thread
 
 from raflow.dependencies.side_output import SideOutput
 from raflow.errors import SinkError
+from raflow.http.conversion import Results
 from raflow.http.outlet import FlushFailed, Outlet
-from raflow.http.writing import Results
 
 
 class Flushed(SideOutput):

@@ -10,18 +10,14 @@ from typing import Protocol
 import pyarrow as pa
 
 from raflow.options import CollectorOptions
-from raflow.schema import conform, merge
 from raflow.sinks import Appender, Part, Sink, SinkContext, Writer
 
 
 class Target(Protocol):
     """What a flush does with each sink, in this order."""
 
-    def add(self, batches: Sequence[pa.RecordBatch]) -> None:
-        """Take what is to be written; more may come."""
-
-    def stage(self) -> None:
-        """Do all that may fail but the last: other targets are staged before this one publishes."""
+    def stage(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Take what is to be written."""
 
     def publish(self) -> None:
         """Make it durable: it is written."""
@@ -54,19 +50,15 @@ class _Staged:
         self._sink, self._context, self._unit = sink, context, unit
         self._writer: Writer | None = sink.open(context)
         self._flushes = 0
-        self._added: list[pa.RecordBatch] = []
         self._parts: list[Part] = []
 
-    def add(self, batches: Sequence[pa.RecordBatch]) -> None:
-        self._added += batches
-
-    def stage(self) -> None:
+    def stage(self, batches: Sequence[pa.RecordBatch]) -> None:
         self._flushes += 1
-        added, self._added, self._parts = self._added, [], []
+        self._parts = []
         if self._writer is None:
             self._writer = self._sink.open(self._context)
         self._writer.begin(f"{self._unit}.{self._flushes}", 0)
-        for batch in _joined(added):
+        for batch in batches:
             self._writer.write(batch)
         self._parts = self._writer.prepare()
 
@@ -74,7 +66,6 @@ class _Staged:
         self._sink.commit(self._parts)
 
     def undo(self) -> None:
-        self._added = []
         with suppress(Exception):
             self._sink.discard(self._parts)
         writer, self._writer = self._writer, None
@@ -105,14 +96,11 @@ class _Appended:
         self._now = now
         self._began = 0.0
 
-    def add(self, batches: Sequence[pa.RecordBatch]) -> None:
+    def stage(self, batches: Sequence[pa.RecordBatch]) -> None:
         if not self._appender.size_bytes:
             self._began = self._now()
         for batch in batches:
             self._appender.append(batch)
-
-    def stage(self) -> None:
-        """Nothing: it is appended."""
 
     def publish(self) -> None:
         self._appender.flush()
@@ -132,10 +120,3 @@ class _Appended:
 
     def close(self) -> None:
         self._appender.roll()
-
-
-def _joined(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """Return the same rows in few batches: they were added in small pieces."""
-    schema = merge(batch.schema for batch in batches)
-    table = pa.Table.from_batches([conform(batch, schema) for batch in batches], schema)
-    return table.combine_chunks().to_batches()  # type: ignore[no-any-return]

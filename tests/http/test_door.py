@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import threading
@@ -12,6 +13,7 @@ from websockets.sync.client import connect
 
 from raflow import Flow
 from raflow.http import Request, StreamingResponse, WebSocket
+from raflow.http.reply import Reply
 from tests.http.hosts import address, serving
 
 app = Flow()
@@ -114,3 +116,18 @@ def test_a_websocket_whose_client_leaves_is_no_error(caplog: pytest.LogCaptureFi
         with connect(f"ws://{host}:{port}/talk"):
             pass
     assert caplog.records == []
+
+
+def test_answered_requests_leave_nothing_to_the_garbage_collector() -> None:
+    """A reference cycle in each cost a tenth of the time, and pauses."""
+    with serving(app) as client:
+        client.get("/id")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                client.get("/id")
+            left = [one for one in gc.get_objects() if type(one) is Reply]
+        finally:
+            gc.enable()
+    assert len(left) < 10, "the server and idle threads keep some for a while"

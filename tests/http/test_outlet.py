@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +15,9 @@ import pytest
 from raflow import Flow
 from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.appending import LinesAppender
+from raflow.http.conversion import Results
 from raflow.http.outlet import FlushFailed, Full, Outlet
-from raflow.http.writing import Results, Writing
+from raflow.http.writing import Writing
 from raflow.options import CollectorOptions
 from raflow.sinks import Sink, SinkContext
 from tests.http.hosts import serving
@@ -305,32 +306,38 @@ def test_a_failing_flush_to_an_open_file_leaves_nothing_of_it(tmp_path: Path) ->
     assert sum(flushed_files(tmp_path).values()) == 2
 
 
-def test_a_large_group_is_converted_in_pieces_between_requests_and_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink, pieces = HeldSink(), []
+def test_what_was_accepted_waits_as_few_batches_and_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    sink = HeldSink()
     sink.breaks = 1
-
-    class Counting(Writing):
-        def add(self, some: Sequence[Results]) -> None:
-            pieces.append(sum(one.size for one in some))
-            super().add(some)
 
     async def accept() -> None:
         async with opened(sink, ParquetFiles(tmp_path), ack="accepted", linger_ms=10) as outlet:
             for n in range(300):
                 outlet.accept(results(n))
             outlet.accept(results(*range(300, 1000)))
+            outlet.accept(results(1000))
             await reached(sink)
             await reached(sink)
 
-    monkeypatch.setattr("tests.http.test_outlet.Writing", Counting)
     asyncio.run(accept())
-    assert pieces == [128, 128, 44, 700] * 2, "what one request brought is one piece"
-    assert (len(sink.units), sink.ns()) == (1, list(range(1000)))
-    (file,) = tmp_path.iterdir()
+    assert (len(sink.units), sink.ns()) == (1, list(range(1001)))
+    (file,) = tmp_path.glob("*.parquet")
     with pq.ParquetFile(file) as written:
-        assert (written.metadata.num_rows, written.num_row_groups) == (1000, 1)
+        assert (written.metadata.num_rows, written.num_row_groups) == (1001, 1)
+
+
+def test_one_accepted_record_that_a_sink_cannot_hold_costs_no_other_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def accept() -> None:
+        async with opened(ParquetFiles(tmp_path), ack="accepted", linger_ms=10) as outlet:
+            for n in range(200):
+                outlet.accept(results(n) if n != 77 else Results([{"m": {}}], False, 1))
+
+    with caplog.at_level(logging.ERROR, "raflow.http"):
+        asyncio.run(accept())
+    assert sorted(pq.read_table(tmp_path)["n"].to_pylist()) == [n for n in range(200) if n != 77]
+    assert "loses 1 accepted record(s)" in caplog.text
 
 
 def test_a_request_that_a_sink_cannot_hold_fails_alone_and_spoils_nothing_after_it(tmp_path: Path) -> None:

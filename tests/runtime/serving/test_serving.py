@@ -36,9 +36,7 @@ def process(who: str) -> int:
     return int(who.split(maxsplit=1)[0])
 
 
-def test_a_pool_answers_until_it_has_drained(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pool_answers_until_it_has_drained(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raflow.engines.ray.actors._FREE_S", 0.1)
     serving = serve(App(tmp_path))
     with httpx.Client() as client:

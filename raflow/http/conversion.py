@@ -1,0 +1,113 @@
+"""What functions made of requests, as record batches of one schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from raflow import convert
+from raflow.batch import one_batch
+from raflow.convert import Encoded
+from raflow.errors import SchemaError
+from raflow.letters import batch_of
+from raflow.schema import conform, merge
+
+_MOST_COLUMNS = 10_000
+"""Columns of which a collector knows the type that was written before."""
+
+
+@dataclass
+class Results:
+    """What a function made of one request."""
+
+    values: Any
+    """A result per record, or the one result for a batch."""
+    is_batch: bool
+    """Whether it is the latter."""
+    records: int
+    """Records of the request that are in it."""
+    misfits: dict[int, Exception] = field(default_factory=dict)
+    """Why results are not written, by their place in `values`; filled when they are converted."""
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    """The dead letters of the request's other records."""
+    letter: Callable[[int, Exception], dict[str, Any]] | None = None
+    """Makes one of a misfit, by its place in `values`; None: they are not kept."""
+
+    @property
+    def size(self) -> int:
+        """Records that are to be written, and dead letters."""
+        return self.records + len(self.letters)
+
+    def all_letters(self) -> list[dict[str, Any]]:
+        """Return its dead letters, with those of misfits where they are kept."""
+        made = self.letter
+        return [*self.letters, *([made(place, error) for place, error in self.misfits.items()] if made else ())]
+
+
+class Conversion:
+    """Makes batches of results, whose types agree with all before.
+
+    Args:
+        schema: What is known of the results before there are any; None: nothing.
+    """
+
+    def __init__(self, schema: pa.Schema | None) -> None:
+        self.schema = schema
+
+    def batches(self, group: Sequence[Results]) -> list[pa.RecordBatch]:
+        """Return the results of some requests as one batch or none.
+
+        What does not fit is noted in `misfits` and left out.
+        """
+        for one in group:
+            one.misfits.clear()  # of an earlier try
+        batches: list[pa.RecordBatch | None] = []
+        for is_batch, some in groupby(group, lambda one: one.is_batch):
+            line = list(some)
+            batches += map(self._batch, line) if is_batch else [self._records(line)]
+        found = [batch for batch in batches if batch is not None and batch.num_rows]
+        if len(found) <= 1:
+            return found
+        schema = merge(batch.schema for batch in found)
+        return [one_batch([conform(batch, schema) for batch in found])]
+
+    def _records(self, group: list[Results]) -> pa.RecordBatch | None:
+        values = [value for one in group for value in one.values]
+        encoded = convert.encode(values, self.schema)
+        if encoded.rejected:
+            # All results of a record are written, or none.
+            places = [(one, place) for one in group for place in range(len(one.values))]
+            for position, error in encoded.rejected:
+                one, place = places[position]
+                one.misfits[place] = error
+                values[position] = None
+            encoded = convert.encode(values, self.schema)
+        return self._agreed(encoded)
+
+    def _batch(self, one: Results) -> pa.RecordBatch | None:
+        try:
+            encoded = convert.encode_batch(one.values, self.schema)
+            one.misfits.update(encoded.rejected)
+            return self._agreed(encoded)
+        except SchemaError as error:
+            one.misfits.update(dict.fromkeys(range(one.records), error))
+            return None
+
+    def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
+        """Return the batch, and know its schema from now on: a later value of another kind is a misfit."""
+        if encoded.batch is not None:
+            known = [] if self.schema is None else [self.schema]
+            wide = merge([*known, encoded.batch.schema], what="what this collector has written")
+            if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
+                self.schema = wide
+        return encoded.batch
+
+
+def letters(group: Sequence[Results]) -> list[pa.RecordBatch]:
+    """Return the dead letters of a group, as one batch or none."""
+    found = [letter for one in group for letter in one.all_letters()]
+    return [batch_of(found)] if found else []
