@@ -39,8 +39,11 @@ class Accepted:
         return bool(self._fresh or self._lots)
 
     def add(self, results: Results) -> None:
-        """Take the results of a request. What is large already is left for whoever takes it to convert."""
-        if results.is_batch or results.size > _MOST:
+        """Take the results of a request; some are left for whoever takes them to convert.
+
+        Those are large ones, and lists, which are the results of one record: all are written, or none.
+        """
+        if results.is_batch or results.size > _MOST or any(type(one) is list for one in results.values):
             self._convert()
             self._lots.append(results)
             return
@@ -75,21 +78,6 @@ class Accepted:
                 self._dropped(misfit)
             one.misfits.clear()  # the reply tells of none that is found later, either
         values = one_batch(batches) if batches else []
-        self._lots.append(Results(values, bool(batches), records - len(letters), letters=letters))
+        self._lots.append(Results(values, bool(batches), records - len(letters), letters=letters, is_lot=bool(batches)))
         took = time.perf_counter() - began
         self._lot_records = max(1, min(int(records * _LOT_S / took), 2 * self._lot_records, _MOST))
-
-
-def halves(lot: Results) -> list[Results]:
-    """Return a batch of several rows as two; one that has no more than one row, and anything else, as it is."""
-    if not isinstance(lot.values, pa.RecordBatch) or lot.values.num_rows < 2:
-        return [lot]
-    middle = lot.values.num_rows // 2
-    records = min(middle, lot.records)
-    left = Results(_lean(lot.values.slice(0, middle)), True, records, letters=lot.letters)
-    return [left, Results(_lean(lot.values.slice(middle)), True, lot.records - records)]
-
-
-def _lean(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch without columns that have no values, whose type may be what a sink cannot hold."""
-    return batch.select([name for name in batch.schema.names if batch[name].null_count < batch.num_rows])

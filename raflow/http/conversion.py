@@ -36,6 +36,8 @@ class Results:
     """The dead letters of the request's other records."""
     letter: Callable[[int, Exception], dict[str, Any]] | None = None
     """Makes one of a misfit, by its place in `values`; None: they are not kept."""
+    is_lot: bool = False
+    """Whether it is a record batch of many requests, which need not stand or fall together."""
 
     @property
     def size(self) -> int:
@@ -46,6 +48,15 @@ class Results:
         """Return its dead letters, with those of misfits where they are kept."""
         made = self.letter
         return [*self.letters, *([made(place, error) for place, error in self.misfits.items()] if made else ())]
+
+    def halves(self) -> list[Results]:
+        """Return a lot as two; one of a single row, and what is no lot, as it is."""
+        if not self.is_lot or self.values.num_rows < 2:
+            return [self]
+        middle = self.values.num_rows // 2
+        records = min(middle, self.records)
+        left = Results(_lean(self.values.slice(0, middle)), True, records, letters=self.letters, is_lot=True)
+        return [left, Results(_lean(self.values.slice(middle)), True, self.records - records, is_lot=True)]
 
 
 class Conversion:
@@ -68,7 +79,7 @@ class Conversion:
         batches: list[pa.RecordBatch | None] = []
         for is_batch, some in groupby(group, lambda one: one.is_batch):
             line = list(some)
-            batches += map(self._batch, line) if is_batch else [self._records(line)]
+            batches += [batch for one in line for batch in self._batch(one)] if is_batch else [self._records(line)]
         found = [batch for batch in batches if batch is not None and batch.num_rows]
         if len(found) <= 1:
             return found
@@ -88,14 +99,21 @@ class Conversion:
             encoded = convert.encode(values, self.schema)
         return self._agreed(encoded)
 
-    def _batch(self, one: Results) -> pa.RecordBatch | None:
+    def _batch(self, one: Results) -> list[pa.RecordBatch | None]:
         try:
             encoded = convert.encode_batch(one.values, self.schema)
             one.misfits.update(encoded.rejected)
-            return self._agreed(encoded)
+            return [self._agreed(encoded)]
         except SchemaError as error:
-            one.misfits.update(dict.fromkeys(range(one.records), error))
-            return None
+            halves = one.halves()
+            if len(halves) == 1:
+                one.misfits.update(dict.fromkeys(range(one.records), error))
+                return []
+        found = []
+        for half in halves:
+            found += self._batch(half)
+            one.misfits.update(enumerate(half.misfits.values(), len(one.misfits)))
+        return found
 
     def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
         """Return the batch, and know its schema from now on: a later value of another kind is a misfit."""
@@ -105,6 +123,11 @@ class Conversion:
             if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
                 self.schema = wide
         return encoded.batch
+
+
+def _lean(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch without columns that have no values, whose type may be what does not fit."""
+    return batch.select([name for name in batch.schema.names if batch[name].null_count < batch.num_rows])
 
 
 def letters(group: Sequence[Results]) -> list[pa.RecordBatch]:

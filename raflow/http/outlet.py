@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from raflow.http.accepted import Accepted, halves
+from raflow.http.accepted import Accepted
 from raflow.http.conversion import Results
 from raflow.http.door import logged
 from raflow.http.writing import Writing, is_about_data
@@ -198,4 +198,4 @@ def _halves(group: list[_Waiting]) -> list[list[_Waiting]]:
     """Return a group as two, or as one if it cannot be divided."""
     if len(group) > 1:
         return [group[: len(group) // 2], group[len(group) // 2 :]]
-    return [[_Waiting(half, None)] for half in halves(group[0].results)] if group[0].written is None else [group]
+    return [[_Waiting(half, group[0].written)] for half in group[0].results.halves()]

@@ -326,6 +326,23 @@ def test_what_was_accepted_waits_as_few_batches_and_is_written_whole_or_not_at_a
         assert (written.metadata.num_rows, written.num_row_groups) == (1001, 1)
 
 
+def test_an_accepted_record_whose_type_came_to_differ_while_it_waited_costs_no_other_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = HeldSink()
+
+    async def accept() -> None:
+        async with opened(sink, ack="accepted", linger_ms=10) as outlet:
+            outlet.accept(Results([{"n": -1, "kind": "text"}] * 600, False, 600))  # left for the flush to convert
+            for n in range(100):
+                outlet.accept(results(n) if n != 77 else Results([{"n": n, "kind": 5}], False, 1))
+
+    with caplog.at_level(logging.ERROR, "raflow.http"):
+        asyncio.run(accept())
+    assert sink.ns() == [-1] * 600 + [n for n in range(100) if n != 77]
+    assert caplog.text.count("an accepted record was dropped") == 1
+
+
 def test_one_accepted_record_that_a_sink_cannot_hold_costs_no_other_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
