@@ -125,9 +125,9 @@ def test_answered_requests_leave_nothing_to_the_garbage_collector() -> None:
         gc.collect()
         gc.disable()
         try:
-            for _ in range(50):
+            for _ in range(200):
                 client.get("/id")
             left = [one for one in gc.get_objects() if type(one) is Reply]
         finally:
             gc.enable()
-    assert len(left) < 10, "the server and idle threads keep some for a while"
+    assert len(left) < 60, "each of up to 40 idle threads keeps its last one"
