@@ -16,7 +16,7 @@ setup: $(READY)  ## make the virtual environment
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev]'
 	@touch $(READY)
 
 demo: $(READY)   ## run the main job on 336,776 real flights, on an embedded Ray
@@ -41,7 +41,7 @@ fix: $(READY)    ## mend what ruff can mend
 bench:           ## measure against the peers, side by side, in an environment of its own (Daft wants an older pyarrow)
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip uv
-	$(BENCH)/bin/uv pip install --quiet --python $(BENCH)/bin/python -e '.[bench]'
+	$(BENCH)/bin/uv pip install --quiet --compile-bytecode --python $(BENCH)/bin/python -e '.[bench]'
 	$(BENCH)/bin/python tests/benchmarks/run.py
 
 clean:           ## remove the environment and caches
