@@ -35,6 +35,14 @@ class Speed:
     at_most: float | None = None
     """What calls under way say: their pool cannot be faster than this."""
 
+    @classmethod
+    def since(cls, done: float, made: float, busy_s: float) -> Speed:
+        """Return what knows nothing yet, and measures from here on; arguments as of `look`.
+
+        What a pool does first says little: it loads what is loaded once, often while others start.
+        """
+        return cls(totals=(done, made, busy_s))
+
     @property
     def rate(self) -> float | None:
         """Input done in a busy second of one slot; None while nothing is known."""

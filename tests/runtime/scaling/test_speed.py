@@ -60,3 +60,9 @@ def test_work_that_is_taken_back_changes_no_rate() -> None:
     speed = looks(0.1, 0.1).look(12, 6, 1.2)
     assert speed.rate == pytest.approx(10.0)
     assert speed.look(22, 11, 2.2).rate == pytest.approx(10.0)
+
+
+def test_what_a_pool_did_first_does_not_count() -> None:
+    speed = Speed.since(done=10, made=10, busy_s=18.0)
+    assert speed.rate is None
+    assert speed.look(done=30, made=30, busy_s=19.0).rate == 20.0
