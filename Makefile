@@ -13,6 +13,7 @@ help:            ## print the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(READY)  ## make the virtual environment
+# Compiled, as where Python may not write bytecode each worker would compile all of Ray anew.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip uv

@@ -22,7 +22,7 @@ _MOST_COLUMNS = 10_000
 
 @dataclass
 class Results:
-    """What a function made of one request."""
+    """What a function made of one request, or as a lot of many."""
 
     values: Any
     """A result per record, or the one result for a batch."""
@@ -107,7 +107,8 @@ class Conversion:
         except SchemaError as error:
             halves = one.halves()
             if len(halves) == 1:
-                one.misfits.update(dict.fromkeys(range(one.records), error))
+                rows = one.values.num_rows if one.is_lot else one.records
+                one.misfits.update(dict.fromkeys(range(rows), error))
                 return []
         found = []
         for half in halves:
