@@ -55,7 +55,7 @@ class Resources(_Options):
     """What one replica needs from the cluster."""
 
     num_cpus: float = Field(default=1.0, ge=0)
-    """CPUs; fractions are allowed."""
+    """CPUs; fractions are allowed. On Ray a replica's Arrow has as many threads, rounded down to at least one."""
     num_gpus: float = Field(default=0.0, ge=0)
     """GPUs; fractions are allowed."""
     memory_bytes: int | None = Field(default=None, gt=0)

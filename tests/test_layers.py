@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"raflow"},  # the lazy names and the version
     {"errors", "units", "metrics", "extras", "letters"},
-    {"credentials", "graph", "schema", "batch", "database"},
+    {"credentials", "graph", "schema", "arrow_threads", "batch", "database"},
     {"sources", "sinks", "stores", "code", "decorated", "dependencies"},
     {"options", "convert"},
     {"operators"},
@@ -180,7 +180,18 @@ def test_connectors_know_neither_the_runtime_nor_each_others_systems() -> None:
 
     known = modules()
     used = [one for one in imports() if within(one.by, "connectors") and one.of in known]
-    allowed = {"errors", "credentials", "schema", "batch", "sources", "sinks", "options", "convert", "units"}
+    allowed = {
+        "errors",
+        "credentials",
+        "schema",
+        "arrow_threads",
+        "batch",
+        "sources",
+        "sinks",
+        "options",
+        "convert",
+        "units",
+    }
     assert [one for one in used if system(one.of) != system(one.by) and one.of.partition(".")[0] not in allowed] == []
 
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from raflow.batch import one_batch
 from raflow.convert import Shape, encode
-from raflow.convert.json_lines import read_lines
+from raflow.convert.json_lines import read_many_lines
 from raflow.errors import SchemaError
 from raflow.letters import as_json
 
@@ -255,7 +255,7 @@ def _flat(text: bytes) -> pa.Table | None:
     if b"[" in text:
         return None
     try:
-        table = read_lines(text)
+        table = read_many_lines(text)
         table.validate(full=True)
     except (pa.ArrowException, ValueError):
         return None

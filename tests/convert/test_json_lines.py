@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from raflow.convert.json_lines import read_lines
+from raflow.convert.json_lines import read_lines, read_many_lines
 
 TYPES = [None, pa.schema({"a": pa.int64()})]
 DEEP = 100_000
@@ -59,3 +64,24 @@ def test_lists_are_whole_where_types_are_known() -> None:
     table.validate(full=True)
     assert read_lines(text).schema == types
     assert table.to_pylist() == [{"a": [None, 1], "b": [None, None]}, {"a": None, "b": [[], None]}]
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-9, 9), st.floats(-9, 9), st.sampled_from(["", "2026-01-01", "x"])
+)
+
+
+@given(lines=st.lists(st.dictionaries(st.sampled_from("ab"), VALUES), max_size=12), size=st.integers(1, 60))
+def test_many_lines_read_in_pieces_are_the_table_that_they_are_as_a_whole(lines: list[object], size: int) -> None:
+    text = "\n".join(json.dumps(line) for line in lines).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raflow.convert.json_lines._PIECE_BYTES", size)
+        assert _found(read_many_lines, text) == _found(read_lines, text)
+
+
+def _found(read: Callable[[bytes], pa.Table], text: bytes) -> tuple[pa.Table, int] | str:
+    try:
+        table = read(text)
+    except pa.ArrowInvalid:
+        return "invalid"
+    return table, table.num_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pyarrow as pa
 import pytest
 
 from raflow.engines.ray.replicas import RayEngine
@@ -21,6 +22,9 @@ class Counter:
         self.calls += 1
         return os.getpid(), self.calls
 
+    def threads(self) -> int:
+        return pa.cpu_count()
+
 
 def test_a_late_call_of_a_replica_is_no_call_of_the_one_that_has_its_process(ray_session: None) -> None:
     engine, needs = RayEngine(), Resources(num_cpus=0.25)
@@ -36,5 +40,17 @@ def test_a_late_call_of_a_replica_is_no_call_of_the_one_that_has_its_process(ray
             first.call("call").result(60)
         assert second.call("call").result(60) == (process, 2)
         second.release()
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(("num_cpus", "threads"), [(0, 1), (0.25, 1), (2, 2)])
+def test_arrow_has_as_many_threads_as_a_replica_has_cpus(ray_session: None, num_cpus: float, threads: int) -> None:
+    engine = RayEngine()
+    engine.start()
+    try:
+        replica = engine.spawn("one", engine.pack(Counter), Resources(num_cpus=num_cpus))
+        assert replica.call("threads").result(60) == threads
+        replica.release()
     finally:
         engine.close()

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from raflow.connectors.files.json_text import json_lines
+from raflow.connectors.files.json_text import json_texts
 from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.errors import SinkError
 from raflow.sinks import Appender
@@ -52,11 +52,15 @@ class LinesAppender(Appender):
     def append(self, batch: pa.RecordBatch) -> None:
         """Write lines."""
         with self._mapped("appending to"):
-            file, text = self._file or self._begin(), json_lines(batch)
-            while text:
-                written = file.write(text)
-                self.size_bytes += written
-                text = text[written:]
+            file = self._file or self._begin()
+            for text in json_texts(batch):
+                self._write(file, text)
+
+    def _write(self, file: io.FileIO, text: memoryview) -> None:
+        while text:
+            written = file.write(text)
+            self.size_bytes += written
+            text = text[written:]
 
     def flush(self) -> None:
         """Write to the disk itself."""

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from raflow.batch import one_batch, slices
-from raflow.connectors.files.json_text import json_lines
+from raflow.connectors.files.json_text import json_texts
 from raflow.errors import InvalidOption, SinkError
 
 ROW_GROUP_ROWS = 1_000_000
@@ -26,7 +26,6 @@ _WIDE_GROUP_BYTES = 32 << 20
 """The same for rows above `_WIDE_ROW_BYTES`: their pages are held several times while they are encoded."""
 _IPC_ROWS = 128 << 10
 _IPC_BYTES = 8 << 20
-_JSON_ROWS = 32 << 10
 _PAGE_BYTES = 1 << 20
 _SAMPLE_ROWS = 4096
 
@@ -321,8 +320,8 @@ class _JsonLinesWriter:
         self._stream = stream
 
     def write(self, batch: pa.RecordBatch) -> None:
-        for piece in slices(batch, _JSON_ROWS):
-            self._stream.write(json_lines(piece))
+        for text in json_texts(batch):
+            self._stream.write(text)
 
     def flush(self) -> None:
         """Nothing waits."""

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic_core import to_json
 
+from raflow.arrow_threads import in_threads
+from raflow.batch import slices
+
 _TEXT = pa.large_string()
 _FEW = 64
 """Rows for which twenty kernels cost more than values; each lets go of the interpreter's lock, and waits for it."""
+_PIECE_ROWS = 20_000
+"""Rows that are made text at a time, so that what is made on the way stays in the CPU's cache."""
 _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
+
+
+def json_texts(batch: pa.RecordBatch) -> Iterator[memoryview]:
+    """Yield the batch as JSON Lines, piece by piece; see `json_lines`."""
+    return in_threads(json_lines, list(slices(batch, _PIECE_ROWS)))
 
 
 def json_lines(batch: pa.RecordBatch) -> memoryview:
@@ -63,8 +74,12 @@ def _plain(array: pa.Array) -> pa.Array:
 def _floats(array: pa.Array) -> pa.Array:
     wide = array.cast(pa.float32()) if pa.types.is_float16(array.type) else array
     text = pc.if_else(pc.is_finite(wide), wide, pa.scalar(None, wide.type)).cast(_TEXT)
+    is_whole = pc.equal(wide, pc.trunc(wide))
+    if not pc.any(is_whole).as_py():
+        return text
     # Without a point a reader would take a column of whole floats for integers.
-    return pc.if_else(pc.match_substring_regex(text, r"^-?\d+$"), _join(text, ".0"), text)
+    is_bare = pc.and_(is_whole, pc.invert(pc.match_substring(text, "e")))
+    return pc.if_else(is_bare, _join(text, ".0"), text)
 
 
 def _quoted(array: pa.Array) -> pa.Array:
@@ -73,12 +88,22 @@ def _quoted(array: pa.Array) -> pa.Array:
 
 def _escaped(array: pa.Array) -> pa.Array:
     text = array.cast(_TEXT)
-    mask = pc.fill_null(pc.match_substring_regex(text, _NEEDS_ESCAPE), False)
-    hard = text.filter(mask)
-    if len(hard):
+    if _may_need_escape(text):
+        mask = pc.fill_null(pc.match_substring_regex(text, _NEEDS_ESCAPE), False)
+        hard = text.filter(mask)
         easy = [json.dumps(value, ensure_ascii=False)[1:-1] for value in hard.to_pylist()]
         text = pc.replace_with_mask(text, mask, pa.array(easy, _TEXT))
     return _join('"', text, '"')
+
+
+def _may_need_escape(text: pa.Array) -> bool:
+    """Return whether a character among those of all values needs it: they are looked at in one go."""
+    ends, characters = text.buffers()[1:]
+    if characters is None or not len(text):
+        return False
+    offsets = np.frombuffer(ends, np.int64)[text.offset : text.offset + len(text) + 1]
+    found = np.frombuffer(characters, np.uint8)[offsets[0] : offsets[-1]]
+    return bool(((found < 0x20) | (found == ord('"')) | (found == ord("\\"))).any())
 
 
 def _base64(array: pa.Array) -> pa.Array:

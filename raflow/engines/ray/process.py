@@ -34,7 +34,7 @@ class Process:
         if self._replica is not None and not anonymous:
             self._rename(name)
         settle_in(versions, folder)
-        pa.set_cpu_count(1)
+        pa.set_cpu_count(max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))))
         without_pandas()
         make, args = cloudpickle.loads(code)
         self._replica, self._key = make(*args, self._name, True), key

@@ -237,6 +237,14 @@ def test_json_of_a_slice_with_nulls_is_right() -> None:
     ]
 
 
+@pytest.mark.parametrize("start", range(4))
+def test_json_of_a_slice_escapes_what_is_in_it(start: int) -> None:
+    words = pa.record_batch({"s": ["plain", 'qu"ote', "back\\slash", None] * 50}).slice(start)
+
+    for some in (words.slice(0, 1), words, words.slice(0, 0)):
+        assert [json.loads(line) for line in bytes(json_lines(some)).splitlines()] == some.to_pylist()
+
+
 def test_json_lines_are_read_by_arrow_with_the_same_types(tmp_path: Path) -> None:
     table = pa.table({"n": [1, 2], "f": [1.0, 2.0], "s": ["a", None], "l": [[1], []]})
     (tmp_path / "x.jsonl").write_bytes(encoded(JsonLinesFormat(), table))

@@ -1,0 +1,27 @@
+"""Work on pieces of data in as many threads as Arrow may use here: a replica's CPUs, or all without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+def in_threads(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+    """Yield what is made of each piece, in their order.
+
+    Args:
+        work: Has to let go of the interpreter's lock, as Arrow does, or nothing is won.
+        pieces: Alike in size.
+    """
+    threads = min(pa.cpu_count(), len(pieces))
+    if threads < 2:
+        yield from map(work, pieces)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(work, pieces)
