@@ -72,7 +72,9 @@ def gcs_endpoint() -> Iterator[str]:
 @pytest.fixture
 def s3(s3_endpoint: str) -> Bucket:
     """A fresh bucket of an S3 server, with the options to reach it."""
-    options = {"key": "test", "secret": "test", "client_kwargs": {"endpoint_url": s3_endpoint}}
+    # The server's answer for an upload that is gone is an error of its own, which a client would try again for 10 s.
+    few = {"retries": {"total_max_attempts": 2}}
+    options = {"key": "test", "secret": "test", "client_kwargs": {"endpoint_url": s3_endpoint}, "config_kwargs": few}
     name = f"bucket-{uuid.uuid4().hex}"
     fsspec.filesystem("s3", **options).mkdir(name)
     return Bucket(s3_endpoint, name, options, "s3")
