@@ -124,12 +124,25 @@ def _unit(stage: StageRun, units: int, rows: float) -> float:
 
 
 def _rows_of(entry: EntryRun, stage: StageRun) -> float:
-    """Return about how many records a unit has: of the first that waits, or of those that are done."""
+    """Return about how many records a unit has: of the first that waits, or of those that the stage has had."""
     split = entry.splits[entry.waiting[0]] if entry.splits and entry.waiting else None
     if split is not None and split.rows:
         return float(split.rows)
-    counts = stage.counts()
-    return counts.rows_in / len(entry.done) if entry.done and counts.rows_in else _SOME_ROWS
+    through = sum(1 for _ in entry.uncounted(stage.stage.name))
+    begun = len(entry.running) + len(entry.committing) - through
+    return rows_each(stage.counts().rows_in, len(entry.done) + through, begun)
+
+
+def rows_each(rows: int, ended: int, begun: int) -> float:
+    """Return about how many records a unit has, by those that a stage has had.
+
+    Args:
+        rows: Of all units so far.
+        ended: Units that the stage is through with; others of the run may still have them.
+        begun: Units that it is at, on average half way.
+    """
+    units = ended + begun / 2
+    return rows / units if rows and units else _SOME_ROWS
 
 
 def room(snapshot: Snapshot, capacity: Capacity) -> Snapshot:

@@ -1,4 +1,4 @@
-"""The room that a look finds: all there is, less what others hold, but for one replica of each pool."""
+"""What a look finds: room, which is all but what others hold, and the size of units."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raflow.runtime.engine import Capacity
-from raflow.runtime.scaling.look import room
+from raflow.runtime.scaling.look import room, rows_each
 from raflow.runtime.scaling.values import PoolState, Snapshot
 
 ONE, TWO = {"CPU": 1.0}, {"CPU": 2.0}
@@ -40,3 +40,12 @@ def test_more_than_there_is_is_never_found_unless_replicas_share_it() -> None:
 
 def test_a_pool_that_waits_for_others_needs_no_room_yet() -> None:
     assert seen(4.0, PoolState("a", ONE), PoolState("b", ONE, waits=True), others={"CPU": 4.0}) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "ended", "begun", "each"),
+    [(0, 0, 4, 1000.0), (50, 0, 10, 10.0), (2400, 240, 0, 10.0), (2410, 240, 2, 10.0), (0, 9, 0, 1000.0)],
+    ids=["nothing is known", "half of ten", "all ended, none delivered", "two begun", "empty ones"],
+)
+def test_a_unit_has_the_records_of_those_that_the_stage_has_had(rows: int, ended: int, begun: int, each: float) -> None:
+    assert rows_each(rows, ended, begun) == each
