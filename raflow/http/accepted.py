@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,11 +27,18 @@ class Accepted:
     Args:
         schema: As of `Conversion`.
         dropped: Told of each result that does not fit and has no dead letter.
+        letter: Makes the dead letter of a row of a batch that does not fit only when it is written.
     """
 
-    def __init__(self, schema: pa.Schema | None, dropped: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        schema: pa.Schema | None,
+        dropped: Callable[[Exception], None],
+        letter: Callable[[pa.RecordBatch, int, Exception], dict[str, Any]] | None = None,
+    ) -> None:
         self._conversion = Conversion(schema)
         self._dropped = dropped
+        self._letter = letter
         self._fresh: list[Results] = []
         self._records = 0
         self._lot_records = _FIRST
@@ -77,7 +86,13 @@ class Accepted:
             for misfit in one.misfits.values() if one.letter is None else ():
                 self._dropped(misfit)
             one.misfits.clear()  # the reply tells of none that is found later, either
-        values = one_batch(batches) if batches else []
-        self._lots.append(Results(values, bool(batches), records - len(letters), letters=letters, is_lot=bool(batches)))
+        self._lots.append(self._lot(batches, records - len(letters), letters))
         took = time.perf_counter() - began
         self._lot_records = max(1, min(int(records * _LOT_S / took), 2 * self._lot_records, _MOST))
+
+    def _lot(self, batches: list[pa.RecordBatch], records: int, letters: list[dict[str, Any]]) -> Results:
+        if not batches:
+            return Results([], False, records, letters=letters)
+        rows = one_batch(batches)
+        letter = None if self._letter is None else partial(self._letter, rows)
+        return Results(rows, True, records, letters=letters, letter=letter, is_lot=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -38,11 +39,22 @@ class Results:
     """Makes one of a misfit, by its place in `values`; None: they are not kept."""
     is_lot: bool = False
     """Whether it is a record batch of many requests, which need not stand or fall together."""
+    refused: Exception | None = None
+    """Why a sink cannot hold it: all of it is dead letters then."""
+    error_id: str | None = None
+    """Under which the log has that."""
 
     @property
     def size(self) -> int:
         """Records that are to be written, and dead letters."""
         return self.records + len(self.letters)
+
+    @property
+    def places(self) -> int:
+        """What `misfits` may count."""
+        if self.is_lot:
+            return int(self.values.num_rows)
+        return self.records if self.is_batch else len(self.values)
 
     def all_letters(self) -> list[dict[str, Any]]:
         """Return its dead letters, with those of misfits where they are kept."""
@@ -55,8 +67,10 @@ class Results:
             return [self]
         middle = self.values.num_rows // 2
         records = min(middle, self.records)
-        left = Results(_lean(self.values.slice(0, middle)), True, records, letters=self.letters, is_lot=True)
-        return [left, Results(_lean(self.values.slice(middle)), True, self.records - records, is_lot=True)]
+        left, right = _lean(self.values.slice(0, middle)), _lean(self.values.slice(middle))
+        first = Results(left, True, records, letters=self.letters, letter=self.letter, is_lot=True)
+        made = None if self.letter is None else partial(_later, self.letter, middle)
+        return [first, Results(right, True, self.records - records, letter=made, is_lot=True)]
 
 
 class Conversion:
@@ -76,6 +90,9 @@ class Conversion:
         """
         for one in group:
             one.misfits.clear()  # of an earlier try
+            if one.refused is not None:
+                one.misfits.update(dict.fromkeys(range(one.places), one.refused))
+        group = [one for one in group if one.refused is None]
         batches: list[pa.RecordBatch | None] = []
         for is_batch, some in groupby(group, lambda one: one.is_batch):
             line = list(some)
@@ -107,13 +124,13 @@ class Conversion:
         except SchemaError as error:
             halves = one.halves()
             if len(halves) == 1:
-                rows = one.values.num_rows if one.is_lot else one.records
-                one.misfits.update(dict.fromkeys(range(rows), error))
+                one.misfits.update(dict.fromkeys(range(one.places), error))
                 return []
-        found = []
+        found, before = [], 0
         for half in halves:
             found += self._batch(half)
-            one.misfits.update(enumerate(half.misfits.values(), len(one.misfits)))
+            one.misfits.update({before + place: error for place, error in half.misfits.items()})
+            before += half.places
         return found
 
     def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
@@ -124,6 +141,11 @@ class Conversion:
             if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
                 self.schema = wide
         return encoded.batch
+
+
+def _later(letter: Callable[[int, Exception], dict[str, Any]], before: int, place: int, error: Exception) -> Any:
+    """Return the letter of a place in the second half."""
+    return letter(before + place, error)
 
 
 def _lean(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 from starlette.requests import Request
 
 from raflow.errors import RecordError
 from raflow.http.bodies import Brought
 from raflow.http.conversion import Results
 from raflow.http.reply import KEY, Reply, shown_path
-from raflow.letters import letter
+from raflow.letters import as_json, letter
+
+
+def of_result(collector: str, rows: pa.RecordBatch, place: int, error: Exception) -> dict[str, Any]:
+    """Return the dead letter of an accepted result, whose request is gone when a sink refuses it."""
+    record = as_json(rows.slice(place, 1).to_pylist()[0])
+    return letter(record, error, processor=collector, attempt=1, position="the result of an accepted record")
 
 
 class Failing:

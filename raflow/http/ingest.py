@@ -128,7 +128,8 @@ class Ingest:
                 return refused
         places = brought.rows
         for place, error in results.misfits.items():
-            brought.problems[places[place] if place < len(places) else place] = Problem(said(error))
+            why = Problem(said(error)) if results.refused is None else _cannot_hold(results)
+            brought.problems[places[place] if place < len(places) else place] = why
         return self._reply(brought, is_undone=is_undone)
 
     async def _prepare(self) -> None:
@@ -201,6 +202,10 @@ class Ingest:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _cannot_hold(results: Results) -> Problem:
+    return Problem("a sink cannot hold it", 500, error_id=results.error_id)
 
 
 def _refused(detail: str, **more: str) -> Response:

@@ -13,6 +13,7 @@ from typing import Any
 from raflow.http.accepted import Accepted
 from raflow.http.conversion import Results
 from raflow.http.door import logged
+from raflow.http.failing import of_result
 from raflow.http.writing import Writing, is_about_data
 from raflow.options import CollectorOptions
 
@@ -61,7 +62,8 @@ class Outlet:
         self._name = name
         self._waiting: list[_Waiting] = []
         self._accepted = 0
-        self._early = Accepted(writing.conversion.schema, self._dropped)
+        keep = None if options.error_sink is None else partial(of_result, name)
+        self._early = Accepted(writing.conversion.schema, self._dropped, keep)
         self._something = asyncio.Event()
         self._closing = asyncio.Event()
         self._thread: ThreadPoolExecutor | None = None
@@ -147,6 +149,9 @@ class Outlet:
                     await self._flush(part)
                 return
             error_id = logged(f"collector {self._name!r}: {len(group)} request(s) were not written", error)
+            if is_about_data(error) and self._refuse(group[0].results, error, error_id):
+                await self._flush(group)
+                return
             if self._options.ack == "written" or self._closing.is_set() or is_about_data(error):
                 self._lost(group, FlushFailed(error_id, is_about_data(error)))
                 return
@@ -162,6 +167,14 @@ class Outlet:
         except Exception as error:
             return error
         return None
+
+    def _refuse(self, results: Results, error: Exception, error_id: str) -> bool:
+        """Have what a sink cannot hold become dead letters; returns whether it does, which is tried once."""
+        if results.letter is None or results.refused is not None:
+            return False
+        results.refused, results.error_id = error, error_id
+        self._early.forget(self._writing.conversion.schema)
+        return True
 
     def _lost(self, group: list[_Waiting], error: FlushFailed) -> None:
         if error.is_final:

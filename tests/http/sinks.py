@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from raflow.connectors.memory import MemorySink
 from raflow.errors import SinkError
 from raflow.sinks import Part
@@ -40,3 +42,12 @@ class HeldSink(MemorySink):
 
     def ns(self) -> list[int]:
         return [row["n"] for row in self.records()] if self.units else []
+
+
+class RefusingSink(MemorySink):
+    """Can hold nothing that it is given."""
+
+    def commit(self, parts: Sequence[Part]) -> None:
+        if any(part.rows for part in parts):
+            msg = "of another type"
+            raise pa.ArrowInvalid(msg)

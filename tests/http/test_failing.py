@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raflow import Flow, FlowOptions
 from raflow.batch import to_ipc
+from raflow.connectors.files import ParquetFiles
 from raflow.connectors.memory import MemorySink
 from raflow.errors import InvalidOption
 from raflow.http import HTTPException
@@ -18,7 +21,7 @@ from raflow.http.bodies import ARROW, LINES
 from raflow.http.declared import HttpApp
 from raflow.letters import DEAD_LETTERS
 from tests.http.hosts import serving
-from tests.http.sinks import HeldSink
+from tests.http.sinks import HeldSink, RefusingSink
 from tests.runtime.serving.conftest import until
 
 
@@ -201,3 +204,47 @@ def test_the_sink_for_errors_is_one_of_the_flow() -> None:
     assert [(name, one) for name, one in HttpApp.of(app).named_sinks() if one in (letters, shared)] == [
         ("reading", letters), ("plain", letters), ("batch", letters), ("nowhere", shared),
     ]  # fmt: skip
+
+
+def anything(path: Path, **options: Any) -> tuple[Flow, MemorySink]:
+    """Return a Flow of one collector, whose sink can hold no struct without fields, and its dead letters."""
+    flow, errors = Flow(), MemorySink()
+    flow.collector("/any", sink=ParquetFiles(path), on_error=errors, **options)(same)
+    return flow, errors
+
+
+def same(record: dict[str, Any]) -> dict[str, Any]:
+    return record
+
+
+def test_what_a_sink_cannot_hold_is_kept_and_costs_no_other_request(tmp_path: Path) -> None:
+    flow, errors = anything(tmp_path)
+    with serving(flow) as client:
+        assert client.post("/any", json={"n": 1}).status_code == 200
+        reply = client.post("/any", json={"m": {}})
+        assert (reply.status_code, reply.json()["detail"]) == (500, "a sink cannot hold it")
+        assert (reply.json()["kept"], len(reply.json()["error_id"]) > 4) == (True, True)
+        several = client.post("/any", json=[{"n": 2}, {"m": {}}])
+        assert (several.status_code, [one["kept"] for one in several.json()["errors"]]) == (500, [True, True])
+        assert client.post("/any", json={"n": 3}).status_code == 200
+    assert sorted(pq.read_table(tmp_path)["n"].to_pylist()) == [1, 3]
+    assert [one["record"] for one in kept(errors)] == ['{"m":{}}', '{"n": 2}', '{"m": {}}']
+
+
+def test_an_accepted_record_that_a_sink_cannot_hold_is_kept(tmp_path: Path) -> None:
+    flow, errors = anything(tmp_path, ack="accepted", linger_ms=100)
+    with serving(flow) as client:
+        for n in range(60):
+            assert client.post("/any", json={"n": n} if n != 33 else {"n": n, "m": {}}).status_code == 202
+    assert sorted(pq.read_table(tmp_path)["n"].to_pylist()) == [n for n in range(60) if n != 33]
+    assert [one["record"] for one in kept(errors)] == ['{"n": 33, "m": {}}']
+    assert kept(errors)[0]["position"] == "the result of an accepted record"
+
+
+def test_dead_letters_that_cannot_be_kept_either_are_said_to_be_lost(tmp_path: Path) -> None:
+    flow = Flow()
+    flow.collector("/any", sink=ParquetFiles(tmp_path / "a"), on_error=RefusingSink())(same)
+    with serving(flow) as client:
+        reply = client.post("/any", json={"m": {}})
+        assert (reply.status_code, "kept" in reply.json()) == (500, False)
+        assert client.post("/any", json={"n": 3}).status_code == 200
