@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
@@ -24,4 +25,10 @@ def in_threads(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iter
         yield from map(work, pieces)
         return
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(work, pieces)
+        begun: deque[Future[Result]] = deque()
+        for piece in pieces:
+            begun.append(pool.submit(work, piece))
+            if len(begun) > threads:  # no more than that waits in memory
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from raflow.errors import SchemaError
+
 MAX_BATCH_BYTES = 32 << 20
 """No batch that a source yields should be larger."""
 
@@ -51,7 +53,16 @@ def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordB
 
 
 def one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return batches of one schema as a single one."""
+    """Return batches of one schema as a single one.
+
+    Raises:
+        SchemaError: A column of all of them has no room in one: texts of more than 2 GiB.
+    """
     if len(batches) == 1:
         return batches[0]
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    found = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    if len(found) > 1:
+        rows = sum(batch.num_rows for batch in batches)
+        msg = f"{rows:,} records that are to be one batch have a column of more than 2 GiB; make batches smaller"
+        raise SchemaError(msg)
+    return found[0]

@@ -10,11 +10,11 @@ from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
 from raflow.http.collector import Collector, collector
 from raflow.http.declared import HttpApp
 from raflow.http.service import Service
-from raflow.nodes import Node
+from raflow.nodes import Node, united
 from raflow.options import FlowOptions
 from raflow.processors import Origin, Processor, consumer, inputs
 from raflow.sinks import Sink
-from raflow.stream import Stream, united
+from raflow.stream import Stream
 
 if TYPE_CHECKING:
     from raflow.plan import Plan

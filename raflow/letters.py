@@ -22,7 +22,9 @@ DEAD_LETTERS = pa.schema(
 """Columns of a dead letter: the record as JSON, what happened, where, and where the record came from."""
 
 
-def letter(record: str, error: Exception, *, processor: str, attempt: int, position: str) -> dict[str, Any]:
+def letter(
+    record: str, error: Exception, *, processor: str, attempt: int, position: str, traced: bool = True
+) -> dict[str, Any]:
     """Return a dead letter.
 
     Args:
@@ -31,8 +33,9 @@ def letter(record: str, error: Exception, *, processor: str, attempt: int, posit
         processor: Name of the processor.
         attempt: Of its unit of work, from 1.
         position: Where the record came from.
+        traced: Whether it has the traceback; where many share an error, one is enough.
     """
-    trace = "".join(traceback.format_exception(error)) if error.__traceback__ else ""
+    trace = "".join(traceback.format_exception(error)) if traced and error.__traceback__ else ""
     return {
         "record": _storable(record),
         "error_type": type(error).__name__,
@@ -47,6 +50,22 @@ def letter(record: str, error: Exception, *, processor: str, attempt: int, posit
 def as_json(value: Any) -> str:
     """Return a record, or several, as a dead letter has it: what JSON cannot hold is text."""
     return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def row_as_json(batch: pa.RecordBatch, row: int) -> str:
+    """Return a record of a batch as a dead letter has it; a value that Python lacks is Arrow's text of it."""
+    one = batch.slice(row, 1)
+    try:
+        return as_json(one.to_pylist()[0])
+    except (ValueError, OverflowError):  # such as a date after the year 9999
+        return as_json({name: _value(one[name]) for name in one.schema.names})
+
+
+def _value(column: pa.Array) -> Any:
+    try:
+        return column.to_pylist()[0]
+    except (ValueError, OverflowError):
+        return column.to_string(indent=0).strip("[]\n")
 
 
 def batch_of(letters: list[dict[str, Any]]) -> pa.RecordBatch:

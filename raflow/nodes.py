@@ -6,12 +6,14 @@ before it, never those after it, so nodes cannot make a circle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from raflow.code import Code
 from raflow.operators.contract import Narrow, Wide
+from raflow.operators.passing import Union
+from raflow.operators.sort import Sort
 from raflow.sinks import Sink
 from raflow.sources import Source
 
@@ -43,3 +45,36 @@ def ancestry(nodes: Iterable[Node]) -> Iterator[Node]:
             seen.add(node)
             waiting.append((node, True))
             waiting += [(one, False) for one in reversed(node.inputs)]
+
+
+def united(nodes: Sequence[Node]) -> Node:
+    """Return a node with all records of several; those of one that is there twice come twice."""
+    if len(nodes) == 1:
+        return nodes[0]
+    inputs: dict[Node, None] = {}
+    for node in nodes:
+        inputs[Node(Union(), (node,)) if node in inputs else node] = None
+    return Node(Union(), tuple(inputs))
+
+
+def title_of(function: Any) -> str:
+    """Return the name of a function that was given none."""
+    return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
+
+
+def is_sorted(node: Node) -> bool:
+    """Return whether nothing that changes the order comes after a sort."""
+    while len(node.inputs) == 1 and not isinstance(node.work, Wide):
+        node = node.inputs[0]
+    return isinstance(node.work, Sort)
+
+
+def said(node: Node) -> str:
+    """Return what is done up to a node, in a line."""
+    steps = []
+    for one in ancestry([node]):
+        if isinstance(one.work, Code):
+            steps.append(one.name or title_of(one.work.function))
+        else:
+            steps.append(one.work.label if isinstance(one.work, (Narrow, Wide)) else repr(one.work))
+    return " → ".join(steps)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raflow.arguments import expression, is_several, listed, names_of, whole
 from raflow.code import Code, called
 from raflow.convert import shape_of
 from raflow.errors import InvalidOption, InvalidProcessor, RaflowError
-from raflow.nodes import Node, ancestry
-from raflow.operators.aggregate import Aggregate
+from raflow.grouped import Grouped
+from raflow.nodes import Node, ancestry, is_sorted, said, title_of, united
 from raflow.operators.columns import Drop, Rename, Select, WithColumns
 from raflow.operators.contract import Narrow, Wide
 from raflow.operators.distinct import Distinct
@@ -64,7 +65,7 @@ class Stream:
         self.node = node
 
     def __repr__(self) -> str:
-        return f"<Stream of {self._flow.flow_id}: {_said(self.node)}>"
+        return f"<Stream of {self._flow.flow_id}: {said(self.node)}>"
 
     def _repr_html_(self) -> str:
         try:
@@ -116,7 +117,7 @@ class Stream:
             InvalidOption: An option is unknown or its value cannot be used.
         """
         code = Code(function, pa.RecordBatch)
-        title = name or _title(function)
+        title = name or title_of(function)
         called(function, title)
         if shape_of(code.annotations(title)[0]).per_record:
             msg = f"map_batches: {title} takes one record by its annotation; use map, or annotate it with a batch"
@@ -152,15 +153,15 @@ class Stream:
         if not columns:
             msg = "select() keeps no column: name at least one"
             raise InvalidOption(msg)
-        return self._then(Select(_names("select", columns)))
+        return self._then(Select(names_of("select", columns)))
 
     def drop(self, *columns: str) -> Stream:
         """Leave out these columns."""
-        return self._then(Drop(_names("drop", columns)))
+        return self._then(Drop(names_of("drop", columns)))
 
     def rename(self, names: Mapping[str, str]) -> Stream:
         """Rename columns: new names by old ones."""
-        _names("rename", (*names, *names.values()))
+        names_of("rename", (*names, *names.values()))
         return self._then(Rename(tuple(names.items())))
 
     def with_columns(self, **columns: pc.Expression | Any) -> Stream:
@@ -170,13 +171,13 @@ class Stream:
             columns: By name: an expression of the columns there are, `pc.field("tip") / pc.field("fare")`,
                 or a value for all records.
         """
-        return self._then(WithColumns(tuple((key, _expression(key, one)) for key, one in columns.items())))
+        return self._then(WithColumns(tuple((key, expression(key, one)) for key, one in columns.items())))
 
     # -- by key -----------------------------------------------------------------------------------
 
     def group_by(self, *keys: str) -> Grouped:
         """Group by columns, for `agg`, `count` and `map_groups`. Null is a group, and so is NaN."""
-        return Grouped(self, _names("group_by", keys))
+        return Grouped(self, names_of("group_by", keys))
 
     def reduce_by_key(self, function: Callable[[Any, Any], Any], *, key: str | Sequence[str], value: str) -> Stream:
         """Reduce the values of each key to one with a function of two values.
@@ -186,7 +187,7 @@ class Stream:
             key: Column of the key, or several.
             value: Column of the values.
         """
-        return self._then(ReduceByKey(function, _names("reduce_by_key", _list(key)), value))
+        return self._then(ReduceByKey(function, names_of("reduce_by_key", listed(key)), value))
 
     def map_groups(self, function: Callable[..., Any], *, by: str | Sequence[str]) -> Stream:
         """Call a function with all records of each group; what it returns takes their place.
@@ -195,7 +196,7 @@ class Stream:
             function: Gets what its annotation says, e.g. a `pd.DataFrame`, of one group.
             by: The columns to group by.
         """
-        return self._then(MapGroups(function, _names("map_groups", _list(by))))
+        return self._then(MapGroups(function, names_of("map_groups", listed(by))))
 
     def join(self, other: Stream, on: Keys, how: str = "inner", suffix: str = "_right") -> Stream:
         """Join with another stream. Null keys never meet.
@@ -209,8 +210,8 @@ class Stream:
             how: Kind of join: "inner", "left", "right", "outer", "semi" or "anti".
             suffix: Added to the right side's columns that the left side has, too.
         """
-        pairs = tuple(on.items()) if isinstance(on, Mapping) else tuple((one, one) for one in _list(on))
-        _names("join", [name for pair in pairs for name in pair])
+        pairs = tuple(on.items()) if isinstance(on, Mapping) else tuple((one, one) for one in listed(on))
+        names_of("join", [name for pair in pairs for name in pair])
         return self._then(Join(pairs, how, suffix), self._other(other))
 
     def sort(self, by: By, *, descending: bool = False) -> Stream:
@@ -221,28 +222,28 @@ class Stream:
                 "descending".
             descending: For the columns that are no pair.
         """
-        given = [by] if isinstance(by, (str, tuple)) and not _is_several(by) else list(by)
+        given = [by] if isinstance(by, (str, tuple)) and not is_several(by) else list(by)
         order = "descending" if descending else "ascending"
         return self._then(Sort(by_of(*((one, order) if isinstance(one, str) else one for one in given))))
 
     def distinct(self, *on: str) -> Stream:
         """Keep the first record of each value of these columns; without columns, of each record."""
-        return self._then(Distinct(_names("distinct", on) or None))
+        return self._then(Distinct(names_of("distinct", on) or None))
 
     def repartition(self, number: int) -> Stream:
         """Deal the records out evenly to so many units of work."""
-        return self._then(Repartition(_number(number, "repartition")))
+        return self._then(Repartition(whole(number, "repartition")))
 
     def sample(self, fraction: float, seed: int = 0) -> Stream:
         """Keep about so much of the records, each with the same chance; the same ones for the same seed."""
         if not isinstance(fraction, (int, float)):
             msg = f"sample: fraction is {fraction!r}; it must be a number from 0 to 1"
             raise InvalidOption(msg)
-        return self._then(Sample(fraction, _number(seed, "sample: seed")))
+        return self._then(Sample(fraction, whole(seed, "sample: seed")))
 
     def limit(self, rows: int) -> Stream:
         """Keep the first records, in the order of the input."""
-        return self._then(Limit(_number(rows, "limit")))
+        return self._then(Limit(whole(rows, "limit")))
 
     def union(self, *others: Stream) -> Stream:
         """Return all records of this stream and of others, in no order; all need the same columns."""
@@ -301,7 +302,7 @@ class Stream:
         """
         from raflow import collecting
 
-        return collecting.batches(self._alone, engine, address, in_order=_is_sorted(self.node))
+        return collecting.batches(self._alone, engine, address, in_order=is_sorted(self.node))
 
     def take(self, rows: int, *, engine: str = "auto", address: str | None = None) -> list[dict[str, Any]]:
         """Run this stream until it has so many records, and return the first ones as dicts."""
@@ -343,7 +344,7 @@ class Stream:
 
     def _code(self, code: Code, name: str, options: dict[str, Any]) -> Stream:
         ProcessorOptions(**options)
-        title = name or _title(code.function)
+        title = name or title_of(code.function)
         called(code.function, title)
         try:
             shape_of(code.annotations(title)[0])
@@ -374,105 +375,3 @@ class Stream:
             alone[node] = replace(node, inputs=tuple(alone[one] for one in node.inputs), sinks=())
         flow.add_stream(Node(Result(), (alone[self.node],), sinks))
         return flow
-
-
-class Grouped:
-    """A stream with the columns by which it is grouped; from `Stream.group_by`."""
-
-    def __init__(self, stream: Stream, keys: tuple[str, ...]) -> None:
-        self._stream = stream
-        self._keys = keys
-
-    def __repr__(self) -> str:
-        return f"<Grouped by {', '.join(self._keys) or 'nothing'}: {self._stream!r}>"
-
-    def agg(self, **aggregations: tuple[str, str]) -> Stream:
-        """Return one record per group: its keys and these columns.
-
-        Args:
-            aggregations: By name of the new column: a column and what is made of it, one of "mean", "sum",
-                "count", "min", "max", "std", "first", "approx_distinct" and others.
-
-        Raises:
-            InvalidOption: There are none, or one is unknown.
-        """
-        if not aggregations:
-            msg = f'agg() of {self!r} makes nothing: give it columns, e.g. agg(mean=("fare", "mean"))'
-            raise InvalidOption(msg)
-        for name, given in aggregations.items():
-            if not isinstance(given, tuple) or len(given) != 2 or not isinstance(given[1], str):
-                msg = f'agg({name}={given!r}): give a column and a function, e.g. {name}=("fare", "mean")'
-                raise InvalidOption(msg)
-        return self._stream._then(Aggregate(self._keys, tuple((name, *one) for name, one in aggregations.items())))
-
-    def count(self, name: str = "count") -> Stream:
-        """Return one record per group: its keys and the number of its records."""
-        return self._stream._then(Aggregate(self._keys, ((name, None, "count"),)))
-
-    def map_groups(self, function: Callable[..., Any]) -> Stream:
-        """Call a function with all records of each group; see `Stream.map_groups`."""
-        return self._stream.map_groups(function, by=self._keys)
-
-
-def united(nodes: Sequence[Node]) -> Node:
-    """Return a node with all records of several; those of one that is there twice come twice."""
-    if len(nodes) == 1:
-        return nodes[0]
-    inputs: dict[Node, None] = {}
-    for node in nodes:
-        inputs[Node(Union(), (node,)) if node in inputs else node] = None
-    return Node(Union(), tuple(inputs))
-
-
-def _number(value: int, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        msg = f"{what} is {value!r}; it must be a whole number"
-        raise InvalidOption(msg)
-    return value
-
-
-def _names(method: str, names: Sequence[str]) -> tuple[str, ...]:
-    for name in names:
-        if not isinstance(name, str):
-            msg = f"{method}: {name!r} is no name of a column; give texts"
-            raise InvalidOption(msg)
-    return tuple(names)
-
-
-def _expression(name: str, value: Any) -> pc.Expression:
-    try:
-        return value if isinstance(value, pc.Expression) else pc.scalar(value)
-    except pa.ArrowException as error:
-        hint = "give an expression, e.g. pc.field('fare') * 2, or a value that Arrow has a type for"
-        msg = f"with_columns: {name} cannot be {value!r:.60}; {hint}"
-        raise InvalidOption(msg) from error
-
-
-def _list(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _is_several(by: Any) -> bool:
-    """Whether a tuple is several columns rather than one with its order."""
-    return isinstance(by, tuple) and not (len(by) == 2 and by[1] in ("ascending", "descending"))
-
-
-def _title(function: Any) -> str:
-    return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
-
-
-def _is_sorted(node: Node) -> bool:
-    """Return whether nothing that changes the order comes after a sort."""
-    while len(node.inputs) == 1 and not isinstance(node.work, Wide):
-        node = node.inputs[0]
-    return isinstance(node.work, Sort)
-
-
-def _said(node: Node) -> str:
-    steps = []
-    for one in ancestry([node]):
-        if isinstance(one.work, Code):
-            steps.append(one.name or _title(one.work.function))
-        else:
-            steps.append(one.work.label if isinstance(one.work, (Narrow, Wide)) else repr(one.work))
-    return " → ".join(steps)

@@ -32,3 +32,13 @@ def test_as_many_pieces_as_arrow_may_use_threads_are_worked_on_at_a_time(threads
 def test_what_fails_for_a_piece_fails_for_all(threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
         list(in_threads(lambda piece: 1 // piece, [1, 0, 1]))
+
+
+def test_no_more_pieces_are_ahead_than_there_are_threads(threads: int) -> None:
+    begun: list[int] = []
+    made = in_threads(lambda piece: begun.append(piece), range(100))
+    for _ in range(10):
+        next(made)
+    assert len(begun) <= 10 + threads
+    made.close()  # type: ignore[attr-defined]
+    assert len(begun) <= 11 + threads

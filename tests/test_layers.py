@@ -21,7 +21,7 @@ LAYERS = [
     {"options", "convert"},
     {"operators"},
     {"nodes"},
-    {"processors", "render", "schemas", "http"},
+    {"processors", "render", "schemas", "http", "arguments", "grouped"},
     {"flow", "stream", "plan"},
     {"pushdown"},
     {"checkpoints"},

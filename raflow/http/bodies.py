@@ -19,7 +19,7 @@ from raflow.batch import one_batch
 from raflow.convert import Shape, encode
 from raflow.convert.json_lines import read_many_lines
 from raflow.errors import SchemaError
-from raflow.letters import as_json
+from raflow.letters import as_json, row_as_json
 
 JSON, LINES, ARROW = "application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"
 _TAKEN = f"send {JSON}, {LINES} or {ARROW}"
@@ -64,7 +64,7 @@ class Brought:
     def text(self, row: int) -> str:
         """Return a record as the client sent it, with the parameters of the path: JSON, or the text of its own."""
         if isinstance(self.sent, pa.RecordBatch):
-            return as_json(self.sent.slice(row, 1).to_pylist()[0])
+            return row_as_json(self.sent, row)
         one = self.sent[row]
         one = one.line if isinstance(one, Problem) else one
         return one.decode(errors="backslashreplace") if isinstance(one, bytes) else as_json(one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -50,11 +50,16 @@ class Results:
         return self.records + len(self.letters)
 
     @property
-    def places(self) -> int:
-        """What `misfits` may count."""
-        if self.is_lot:
-            return int(self.values.num_rows)
-        return self.records if self.is_batch else len(self.values)
+    def rows(self) -> int:
+        """Of a batch: what `misfits` count."""
+        return int(self.values.num_rows) if self.is_lot else self.records
+
+    @property
+    def places(self) -> Iterable[int]:
+        """The places of all that is to be written: what is None or empty is not."""
+        if self.is_batch:
+            return range(self.rows)
+        return [place for place, value in enumerate(self.values) if value is not None and not _is_empty(value)]
 
     def all_letters(self) -> list[dict[str, Any]]:
         """Return its dead letters, with those of misfits where they are kept."""
@@ -91,7 +96,7 @@ class Conversion:
         for one in group:
             one.misfits.clear()  # of an earlier try
             if one.refused is not None:
-                one.misfits.update(dict.fromkeys(range(one.places), one.refused))
+                one.misfits.update(dict.fromkeys(one.places, one.refused))
         group = [one for one in group if one.refused is None]
         batches: list[pa.RecordBatch | None] = []
         for is_batch, some in groupby(group, lambda one: one.is_batch):
@@ -124,13 +129,13 @@ class Conversion:
         except SchemaError as error:
             halves = one.halves()
             if len(halves) == 1:
-                one.misfits.update(dict.fromkeys(range(one.places), error))
+                one.misfits.update(dict.fromkeys(one.places, error))
                 return []
         found, before = [], 0
         for half in halves:
             found += self._batch(half)
             one.misfits.update({before + place: error for place, error in half.misfits.items()})
-            before += half.places
+            before += half.rows
         return found
 
     def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
@@ -141,6 +146,10 @@ class Conversion:
             if len(wide) <= _MOST_COLUMNS:  # clients choose the keys of dicts
                 self.schema = wide
         return encoded.batch
+
+
+def _is_empty(value: Any) -> bool:
+    return type(value) is list and not value
 
 
 def _later(letter: Callable[[int, Exception], dict[str, Any]], before: int, place: int, error: Exception) -> Any:

@@ -11,13 +11,14 @@ from raflow.errors import RecordError
 from raflow.http.bodies import Brought
 from raflow.http.conversion import Results
 from raflow.http.reply import KEY, Reply, shown_path
-from raflow.letters import as_json, letter
+from raflow.letters import letter, row_as_json
 
 
 def of_result(collector: str, rows: pa.RecordBatch, place: int, error: Exception) -> dict[str, Any]:
     """Return the dead letter of an accepted result, whose request is gone when a sink refuses it."""
-    record = as_json(rows.slice(place, 1).to_pylist()[0])
-    return letter(record, error, processor=collector, attempt=1, position="the result of an accepted record")
+    return letter(
+        row_as_json(rows, place), error, processor=collector, attempt=1, position="the result of an accepted record"
+    )
 
 
 class Failing:
@@ -34,6 +35,7 @@ class Failing:
         self._scope = request.scope
         self._brought = brought
         self._rows = brought.rows
+        self._told: Exception | None = None
 
     def into(self, results: Results) -> None:
         """Have a request's failing records written with its results, and those that fail only then."""
@@ -58,5 +60,6 @@ class Failing:
     def _letter(self, record: str, error: Exception, what: str) -> dict[str, Any]:
         reply: Reply = self._scope[KEY]
         request = f"{self._scope['method']} {shown_path(self._scope)}, request {reply.request_id.decode()}"
-        position = f"{request}, {what}"
-        return letter(record, error, processor=self._collector, attempt=1, position=position)
+        position, traced = f"{request}, {what}", error is not self._told
+        self._told = error
+        return letter(record, error, processor=self._collector, attempt=1, position=position, traced=traced)

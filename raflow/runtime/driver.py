@@ -18,25 +18,21 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from raflow.errors import InputLost, RaflowError, ReplicaLost, RunFailed
+from raflow.errors import RaflowError, RunFailed
 from raflow.metrics import RunStats, Status
 from raflow.runtime.course import Course
 from raflow.runtime.delivery import Delivering
 from raflow.runtime.engine import Engine
 from raflow.runtime.exchanges import Exchanges
-from raflow.runtime.failure import Failure, run_failed
 from raflow.runtime.intake import Intake
 from raflow.runtime.ledger import Ledger
-from raflow.runtime.passage import Passage
-from raflow.runtime.pools import SETUP, Pools
-from raflow.runtime.shuffle import Given
-from raflow.runtime.stage import Feed, StageRun
+from raflow.runtime.pools import Pools
+from raflow.runtime.reports import Reports
+from raflow.runtime.stage import StageRun
 from raflow.runtime.state import RunState
-from raflow.runtime.work import Block, Outcome, Pieces
 from raflow.sinks import SinkContext
 
 _TICK_S = 0.5
@@ -85,11 +81,11 @@ class Driver(threading.Thread):
         self.pools = Pools(self.state)
         self.exchanges = Exchanges(self.state, self.pools, self.delivering)
         self.course = Course(self.state, self.pools, self.exchanges)
+        self.reports = Reports(self.state, self.pools, self.course, self.exchanges)
         self._ticked = 0.0
         self._drain_until: float | None = None
         self._stopped = False
         self._held = False
-        self._working: float | None = None
         self._over: float | None = None
         self._stats = self._snapshot()
 
@@ -103,7 +99,7 @@ class Driver(threading.Thread):
         """Return what was known at the last tick."""
         stats = self._stats
         end = self._over or time.monotonic()
-        working = self._working or end
+        working = self.reports.working or end
         resized = tuple(replace(one, at_s=max(one.at_s - working, 0.0)) for one in stats.resized)
         return replace(stats, elapsed_s=end - working, start_up_s=working - self.launched, resized=resized)
 
@@ -144,7 +140,13 @@ class Driver(threading.Thread):
             return ("tick",)
 
     def _take(self, event: tuple[Any, ...]) -> None:
-        getattr(self, f"_on_{event[0]}")(*event[1:])
+        kind, *values = event
+        if hasattr(self.reports, kind):
+            getattr(self.reports, kind)(*values)
+        else:
+            getattr(self, f"_on_{kind}")(*values)
+        if kind == "replica_ready":
+            self._stats = self._snapshot()
         if time.monotonic() - self._ticked > _TICK_S:
             self._on_tick()
 
@@ -155,148 +157,7 @@ class Driver(threading.Thread):
             return all(entry.is_idle for entry in self.state.entries.values()) or time.monotonic() > self._drain_until
         return all(entry.is_done for entry in self.state.entries.values())
 
-    # -- events of replicas -----------------------------------------------------------------------
-
-    def _on_replica_ready(self, name: str, index: int, done: Future[Failure | None]) -> None:
-        stage, member = self.state.stages[name], self.state.member(name, index)
-        if member is None or self._is_lost(stage, index, done):
-            return
-        if failure := done.result():
-            raise run_failed(failure, name, index)
-        member.ready = True
-        stage.losses.pop(SETUP, None)
-        stage.ready()
-        if member.leaving:
-            self.pools.release()
-        self._working = self._working or time.monotonic()
-        self._stats = self._snapshot()
-
-    def _on_placed(self, name: str, index: int, done: Future[str]) -> None:
-        member = self.state.member(name, index)
-        if member and done.exception() is None:  # else the same has happened to its set-up
-            member.node = done.result()
-
-    def _on_counts(self, name: str, index: int, done: Future[Any]) -> None:
-        member = self.state.member(name, index)
-        if member:
-            member.asked = False
-            if done.exception() is None:
-                member.counts = done.result()
-
-    def _on_unit_done(
-        self, name: str, index: int, passage: Passage, done: Future[Outcome], references: list[Any]
-    ) -> None:
-        member = self.state.member(name, index)
-        if member and done.exception() is None:
-            member.owes(passage.key, sum(done.result().emitted.values()))
-        outcome = self._outcome(name, index, passage, passage, done)
-        if outcome is None:
-            return
-        at = passage.at[name]
-        at.flying -= 1
-        at.over = True
-        passage.take(name, outcome, references[len(at.stage.emits) :])
-        self.course.progress(passage)
-
-    def _on_fed(self, name: str, index: int, feed: Feed, done: Future[Outcome], references: list[Any]) -> None:
-        self.state.stages[name].bytes -= feed.size
-        outcome = self._outcome(name, index, feed, feed.passage, done)
-        if outcome is None:
-            return
-        feed.passage.at[name].flying -= 1
-        self.course.deliver(feed.passage, name, outcome, references, self._node(name, index))
-        self.course.progress(feed.passage)
-
-    def _on_closed(self, name: str, index: int, passage: Passage, done: Future[Outcome], references: list[Any]) -> None:
-        outcome = self._outcome(name, index, None, passage, done)
-        member = self.state.member(name, index)
-        if member:
-            member.holds.discard(passage.key)
-        if outcome is None:
-            return
-        at = passage.at[name]
-        at.closing -= 1
-        at.over = not at.closing
-        passage.take(name, outcome, references[len(at.stage.emits) :])
-        self.course.deliver(passage, name, outcome, references, self._node(name, index))
-        self.course.progress(passage)
-
-    def _node(self, name: str, index: int) -> str:
-        member = self.state.member(name, index)
-        return member.node if member else ""
-
-    def _on_block(self, name: str, index: int, about: None, done: Future[Block | None], references: list[Any]) -> None:
-        del about
-        stage, member = self.state.stages[name], self.state.member(name, index)
-        if member is None or self._is_lost(stage, index, done):
-            return
-        member.pulls -= 1
-        block = done.result()
-        if block is None:
-            return
-        entry, unit, _ = block.key
-        member.owes(block.key, -1)
-        passage = self.state.entries[entry].running.get(unit)
-        if passage is not None and passage.key == block.key:
-            self.course.put(passage, block, references[0], member.node)
-            self.course.progress(passage)
-
-    def _on_cut(self, name: str, index: int, given: Given, done: Future[Pieces], references: list[Any]) -> None:
-        stage, member = self.state.stages[name], self.state.member(name, index)
-        given.cutting = False
-        if member is None:
-            return
-        if given in member.units:
-            member.units.remove(given)
-        if self._is_lost(stage, index, done):
-            return
-        given.pieces, given.references, given.whole = done.result(), references, False
-        self.exchanges.open()
-
-    def _on_torn(self, name: str, index: int, done: Future[Failure | None]) -> None:
-        if self.state.member(name, index) is None:
-            return
-        pool = self.state.stages[name].pool
-        (pool.release if done.exception() is None else pool.remove)(index)
-        if done.exception() is None and (failure := done.result()):
-            raise run_failed(failure, name, index)
-        if not any(one.leaving for one in pool.members.values()):
-            self.pools.resize()  # others may wait for this room
-
-    def _outcome(self, name: str, index: int, what: Any, passage: Passage, done: Future[Outcome]) -> Outcome | None:
-        """Return what a replica has told of an attempt; None if it is of no use."""
-        stage, member = self.state.stages[name], self.state.member(name, index)
-        if member is None:
-            return None
-        error = done.exception()
-        if isinstance(error, InputLost):
-            member.units.remove(what)
-            self.exchanges.inputs_lost(passage)
-            return None
-        if self._is_lost(stage, index, done):
-            return None
-        if what is not None:
-            member.units.remove(what)
-        outcome = done.result()
-        member.counts -= outcome.counts  # the attempt has them from now on
-        if passage.stale:
-            return None
-        if outcome.failure:
-            raise run_failed(outcome.failure, name, index, passage.order.split.name)
-        if outcome.widened:
-            self.course.widen(passage, *outcome.widened)
-        return None if outcome.is_over else outcome
-
-    def _is_lost(self, stage: StageRun, index: int, done: Future[Any]) -> bool:
-        error = done.exception()
-        if isinstance(error, ReplicaLost):
-            self.pools.lose(stage, index, error)
-            return True
-        if error is not None:
-            raise error
-        return False
-
-    # -- other events -----------------------------------------------------------------------------
+    # -- events that no replica reports -----------------------------------------------------------
 
     def _on_tick(self) -> None:
         self._ticked = time.monotonic()

@@ -241,6 +241,47 @@ def test_an_accepted_record_that_a_sink_cannot_hold_is_kept(tmp_path: Path) -> N
     assert kept(errors)[0]["position"] == "the result of an accepted record"
 
 
+def test_what_the_function_dropped_is_not_among_what_a_sink_refused(tmp_path: Path) -> None:
+    flow, errors = Flow(), MemorySink()
+
+    @flow.collector("/some", sink=ParquetFiles(tmp_path), on_error=errors)
+    def some(record: dict[str, Any]) -> list[dict[str, Any]] | None:
+        return None if record.get("n") == 2 else [record] if record.get("n") != 3 else []
+
+    with serving(flow) as client:
+        reply = client.post("/some", json=[{"n": 2}, {"m": {}}, {"n": 3}])
+    assert (reply.status_code, reply.json()["records"]) == (207, 2)
+    assert [one["index"] for one in reply.json()["errors"]] == [1]
+    assert [one["record"] for one in kept(errors)] == ['{"m": {}}']
+
+
+def test_an_accepted_batch_that_cannot_even_be_shown_in_python_is_kept_and_holds_up_nobody(tmp_path: Path) -> None:
+    flow, errors = Flow(), MemorySink()
+    options = {"ack": "accepted", "linger_ms": 0}
+    flow.collector("/batch", sink=ParquetFiles(tmp_path), on_error=errors, **options)(as_it_is)  # type: ignore[arg-type]
+    days = pa.array([10_000_000], pa.int32()).cast(pa.date32())
+    bad, good = pa.table({"day": days, "m": pa.array([{}], pa.struct([]))}), pa.table({"n": [1]})
+    with serving(flow) as client:
+        for table in (bad, good):
+            content = bytes(to_ipc(table.to_batches(), table.schema))
+            assert client.post("/batch", content=content, headers={"Content-Type": ARROW}).status_code == 202
+    assert pq.read_table(tmp_path).to_pylist() == [{"n": 1}]
+    assert ["10000000" in one["record"] for one in kept(errors)] == [True]
+
+
+def as_it_is(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch
+
+
+def test_the_many_records_of_one_refusal_share_one_traceback(tmp_path: Path) -> None:
+    flow, errors = anything(tmp_path)
+    with serving(flow) as client:
+        assert client.post("/any", json=[{"m": {}}, *[{"n": n} for n in range(500)]]).status_code == 500
+    first, *others = kept(errors)
+    assert (len(others), "ArrowNotImplementedError" in first["traceback"]) == (500, True)
+    assert {one["traceback"] for one in others} == {""}
+
+
 def test_dead_letters_that_cannot_be_kept_either_are_said_to_be_lost(tmp_path: Path) -> None:
     flow = Flow()
     flow.collector("/any", sink=ParquetFiles(tmp_path / "a"), on_error=RefusingSink())(same)

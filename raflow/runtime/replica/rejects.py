@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from raflow.errors import RecordError
-from raflow.letters import as_json, batch_of, letter
+from raflow.letters import batch_of, letter, row_as_json
 from raflow.sources import Rejected
 
 
@@ -85,5 +85,5 @@ class Rejects:
 
 
 def _as_text(batch: pa.RecordBatch) -> str:
-    rows = batch.to_pylist()
-    return as_json(rows[0] if len(rows) == 1 else rows)
+    rows = [row_as_json(batch, row) for row in range(batch.num_rows)]
+    return rows[0] if len(rows) == 1 else f"[{', '.join(rows)}]"

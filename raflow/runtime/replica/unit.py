@@ -20,6 +20,10 @@ from raflow.sinks import Part
 from raflow.sources import Source
 
 
+class Cancelled(Exception):
+    """The run ended before the unit did."""
+
+
 class Unit:
     """An order on its way through the threads of a replica; each thread writes only its own counters.
 
@@ -29,7 +33,7 @@ class Unit:
     """
 
     def __init__(self, order: Order, job: Job) -> None:
-        stage = job.stage
+        self._stage = stage = job.stage
         self.order = order
         self.key = order.key
         self.columns = unpack_schema(order.columns)
@@ -53,6 +57,11 @@ class Unit:
         """The op whose results need a wider schema; empty if it is the source."""
         self.waiting: dict[str, list[pa.RecordBatch]] = {}
         """By op: batches that are not a whole one of `batch_rows` yet."""
+
+    @property
+    def entry(self) -> Op:
+        """The op at which it begins, where that is in this stage."""
+        return self._stage.by_name[self.order.entry]
 
     @property
     def is_over(self) -> bool:

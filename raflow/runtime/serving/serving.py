@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import zip_longest
 from typing import Any
 
 from raflow.errors import EngineError, RaflowError, RunFailed
@@ -18,11 +17,13 @@ from raflow.metrics import HttpStats, Resized, Status
 from raflow.runtime.engine import Engine, Handover, Listener
 from raflow.runtime.failure import Failure, run_failed
 from raflow.runtime.serving.address import Address
+from raflow.runtime.serving.backoff import Backoff
 from raflow.runtime.serving.counting import Application, Load
 from raflow.runtime.serving.options import ServingOptions
 from raflow.runtime.serving.pool import HttpPool, Member
 from raflow.runtime.serving.replica import Ended
 from raflow.runtime.serving.scaling import Look, Past, decide
+from raflow.runtime.serving.tally import Tally
 
 _TICK_S = 0.25
 _SPREAD_S = 10.0
@@ -30,8 +31,6 @@ _SPREAD_S = 10.0
 _LATE_S = 60.0
 """Beyond the deadline of a drain: for the application's own shutdown, and for the answer to come."""
 _MAX_FAILURES = 3
-_BACKOFF_S = 0.1
-_MAX_BACKOFF_S = 10.0
 _DECISIONS = 1000
 
 log = logging.getLogger("raflow")
@@ -75,11 +74,8 @@ class Serving:
         self._began = 0.0
         self._ticked = 0.0
         self._spread_until = 0.0
-        self._starts_at = 0.0
-        self._losses: deque[float] = deque(maxlen=8)
-        self._failures = 0
-        self._lost = self._cut = self._left = 0
-        self._written: tuple[int, ...] = ()
+        self._backoff = Backoff()
+        self._gone = Tally()
         self._draining = self._stopped = False
         self._stats: HttpStats
 
@@ -192,7 +188,7 @@ class Serving:
 
     def _fill(self) -> None:
         """Start what is missing, unless replicas have just died one after the other."""
-        while not self._draining and self._pool.size < self._size and time.monotonic() >= self._starts_at:
+        while not self._draining and self._pool.size < self._size and self._backoff.is_over:
             self._pool.start(self._listener)
 
     # -- events -----------------------------------------------------------------------------------
@@ -217,7 +213,7 @@ class Serving:
             self._fail(index, run_failed(failure, self.name, index))
             return
         member.ready = member.looked = time.monotonic()
-        self._failures = 0
+        self._backoff.came_up()
         self._spread_until = member.ready + _SPREAD_S
         if len(self._pool.serving) >= self._options.scaling.min_replicas and not self._ready.is_set():
             log.info("%s answers at %s", self.name, self.address)
@@ -245,9 +241,7 @@ class Serving:
             self._pool.remove(index)  # another one is to come to its host
         else:
             self._pool.release(index, worn=ended.worn)
-        self._left += ended.drained.total
-        self._written = _sums(self._written, ended.written)
-        self._cut += ended.drained.cut
+        self._gone.drained(ended)
         if ended.drained.cut:
             log.warning("%s[%d] left %d requests unanswered at its deadline", self.name, index, ended.drained.cut)
         if ended.failure:
@@ -305,26 +299,22 @@ class Serving:
         """
         assert error is not None
         self._pool.remove(index)
-        self._failures += 1
+        self._backoff.failed()
+        failures = self._backoff.failures
         if not isinstance(error, RaflowError) or (isinstance(error, RunFailed) and not self._ready.is_set()):
             raise error
-        if not self._pool.serving and self._failures >= _MAX_FAILURES:
-            msg = f"{self._failures} replicas of {self.name!r} did not come up, one after the other; the last: {error}"
+        if not self._pool.serving and failures >= _MAX_FAILURES:
+            msg = f"{failures} replicas of {self.name!r} did not come up, one after the other; the last: {error}"
             raise RunFailed(msg, processor=self.name, replica=f"{self.name}[{index}]") from error
         log.warning("%s; another replica is tried", error)
-        self._wait(self._failures)
 
     def _lose(self, member: Member, why: str) -> None:
         """Forget a replica that has died; `_fill` starts another one."""
         self._pool.remove(member.index)
-        self._lost += 1
-        self._left += member.load.total
-        self._written = _sums(self._written, member.load.written)
-        now = time.monotonic()
-        self._losses.append(now)
+        self._gone.died(member.load)
+        self._backoff.died(is_missed=not member.leaving)
         if not member.leaving:
             log.warning("%s; another replica takes its place", why)
-            self._wait(sum(now - one < 3 * _MAX_BACKOFF_S for one in self._losses) - 1)
 
     def _recycle(self, member: Member) -> None:
         """Let a replica leave whose threads are held by calls that do not return; `_fill` starts another one.
@@ -343,10 +333,6 @@ class Serving:
             log.warning("%s; it drains, and another replica takes its place", said)
             self._pool.leave(member, self._options.drain_timeout_s)
 
-    def _wait(self, times: int) -> None:
-        delay_s = min(_BACKOFF_S * 2.0**times, _MAX_BACKOFF_S) if times else 0.0
-        self._starts_at = time.monotonic() + delay_s
-
     def _autoscale(self, now: float) -> None:
         if self._draining:
             return
@@ -363,26 +349,12 @@ class Serving:
             self._pool.shrink(size, self._options.drain_timeout_s)
 
     def _snapshot(self) -> HttpStats:
-        members = list(self._pool.members.values())
-        return HttpStats(
+        scaling = self._options.scaling
+        return self._gone.stats(
+            self._pool.members.values(),
             url=self._listener.address.url(secure=self._options.tls is not None),
             status=self.status,
-            replicas=len(self._pool.serving),
-            starting=sum(not one.ready for one in members),
-            leaving=sum(bool(one.leaving) for one in members),
-            ongoing=sum(one.load.ongoing for one in members),
-            total=self._left + sum(one.load.total for one in members),
-            cut=self._cut,
-            connections=sum(one.load.connections for one in members),
-            websockets=sum(one.load.websockets for one in members),
-            abandoned=sum(one.load.abandoned for one in members),
-            replicas_lost=self._lost,
-            min_replicas=self._options.scaling.min_replicas,
-            max_replicas=self._options.scaling.max_replicas,
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
             resized=tuple(self._resized),
-            written=_sums(self._written, *(one.load.written for one in members)),
         )
-
-
-def _sums(*counts: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(map(sum, zip_longest(*counts, fillvalue=0)))

@@ -1,60 +1,37 @@
 """The control loop of a workflow: knows what is ready, hands it to workers, decides on what they report.
 
 Theory. Everything that happens is a message in one inbox, and one thread, that of `run`, reads it and
-alone changes steps. Ready steps of one function share calls: a worker begins no new one after a time slice
-and what it did not begin goes back, so that tiny steps cost little and slow ones hold up nobody. A share
-grows while calls end within their slice. Steps of a lost worker are done again one by one, so that only the
-one that kills is blamed. What was lost with a node is made again by doing the steps again that had made it;
-nobody but the steps that wait for it is told. The loop sleeps until a message or until something is due.
+alone changes steps. Ready ones go to workers in calls that they share (`calls.py`). Steps of a lost worker
+are done again one by one, so that only the one that kills is blamed. What was lost with a node is made again
+by doing the steps again that had made it; nobody but the steps that wait for it is told. The loop sleeps
+until a message or until something is due.
 """
 
 from __future__ import annotations
 
 import functools
-import heapq
 import itertools
 import logging
-import math
-import queue
 import random
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from raflow.errors import NoCapacity, NotSerializable, StepCancelled, StepLost
 from raflow.metrics import Status
-from raflow.options import StepOptions
 from raflow.runtime.failure import Failure, explain, said
 from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.board import Board
+from raflow.runtime.steps.calls import Calls
 from raflow.runtime.steps.events import Observers, StepEvent
-from raflow.runtime.steps.inflight import InFlight, Key
-from raflow.runtime.steps.sharing import MOST, Sharing, key_of
-from raflow.runtime.steps.step import Step, arguments
+from raflow.runtime.steps.inbox import Inbox
+from raflow.runtime.steps.inflight import InFlight
+from raflow.runtime.steps.sharing import MOST
+from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import unpack
-from raflow.runtime.steps.worker import (
-    SLICE_S,
-    Beat,
-    Begun,
-    Ended,
-    InputsLost,
-    Left,
-    Over,
-    Task,
-    Workers,
-    now,
-)
+from raflow.runtime.steps.worker import Beat, Begun, Ended, InputsLost, Left, Over, Workers, now
 
 log = logging.getLogger("raflow")
-
-
-@dataclass
-class _Queue:
-    options: StepOptions
-    steps: deque[Step] = field(default_factory=deque)
 
 
 class StepDriver:
@@ -82,23 +59,14 @@ class StepDriver:
     ) -> None:
         self.workers = workers
         self.run_id = run_id
-        self._cap = max_concurrency or MOST
         self._on_end = on_end
         self._observers = Observers(observers)
-        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._inbox = Inbox()
         self._holds = 0
         self._lock = threading.Lock()
         self._board = Board(ahead=ahead)
-        self._queues: dict[Key, _Queue] = {}
-        """Ready steps; no empty ones, because there may be as many functions as steps."""
-        self._sharing = Sharing()
-        self._calls: dict[int, InFlight] = {}
-        self._busy: dict[str, int] = {}
-        self._codes: dict[Callable[..., Any], Any] = {}
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
+        self._calls = Calls(workers, self._board, self._inbox, max_concurrency or MOST, self._fail)
         self._ended = itertools.count()
-        self._stopping = False
         self._stopped: Failure | None = None
 
     # -- for everybody, from any thread -----------------------------------------------------------------
@@ -121,7 +89,7 @@ class StepDriver:
 
     def cancel(self, why: str = "the run was stopped") -> None:
         """Give up all steps that have not ended, and those that are added later; nothing begins from now on."""
-        self._stopping = True
+        self._calls.stopping = True
         self._inbox.put(why)
 
     def finish(self, step: Step, attempt: Attempt) -> None:
@@ -139,30 +107,18 @@ class StepDriver:
         """Run until all steps have ended and nobody holds."""
         try:
             while True:
-                self._take_all()
-                self._dispatch()
-                if not (self._board.open or self._calls or self._holds) and self._inbox.empty():
+                self._inbox.do_due()
+                for message in self._inbox.waiting():
+                    self._take(message)
+                self._calls.give_out()
+                if not (self._board.open or self._calls.under_way or self._holds or self._inbox):
                     return
-                self._take(self._next())
+                self._take(self._inbox.next())
         except BaseException:
             self._cancel("the run was interrupted")
             raise
         finally:
             self._observers.close()
-
-    def _next(self) -> Any:
-        """Wait for a message, or until something is due."""
-        wait = max(0.0, self._due[0][0] - time.monotonic()) if self._due else None
-        try:
-            return self._inbox.get(timeout=wait)
-        except queue.Empty:
-            return None
-
-    def _take_all(self) -> None:
-        while self._due and self._due[0][0] <= time.monotonic():
-            heapq.heappop(self._due)[2]()
-        for _ in range(self._inbox.qsize()):
-            self._take(self._inbox.get())
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Step):
@@ -174,15 +130,8 @@ class StepDriver:
                 self._judge(*message)
         elif callable(message):
             message()
-        elif message is not None and message.call in self._calls:
+        elif message is not None and message.call in self._calls.under_way:
             _TAKES[type(message)](self, message)
-
-    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._numbers), action))
-
-    def _behind(self, delay_s: float, action: Callable[[], None]) -> None:
-        """Do something later, behind what is reported by then: a driver that was busy knows of it late."""
-        self._later(delay_s, lambda: self._inbox.put(action))
 
     # -- steps become ready -------------------------------------------------------------------------------
 
@@ -190,7 +139,7 @@ class StepDriver:
         try:
             needs = list(dict.fromkeys(step.needs()))
         except NotSerializable as error:
-            self._fail(step, explain(error, step.id), Status.FAILED)
+            self._fail(step, explain(error, step.id))
             return
         missing = [need for need in needs if not need.status.is_final]
         failed = [need for need in needs if need.status.is_final and need.values is None]
@@ -209,7 +158,7 @@ class StepDriver:
     def _ready(self, step: Step) -> None:
         """Begin a step that waits for nothing any more; its first attempt may have a delay."""
         if step.options.first_delay and not step.attempts:
-            self._later(step.options.first_delay, lambda: self._go(step))
+            self._inbox.later(step.options.first_delay, lambda: self._go(step))
         else:
             self._go(step)
 
@@ -220,89 +169,25 @@ class StepDriver:
             self._start(step, now())
             step.host(step)
         else:
-            self._queue(step).steps.append(step)
-
-    def _queue(self, step: Step) -> _Queue:
-        key = key_of(step)
-        if key not in self._queues:
-            self._queues[key] = _Queue(step.options)
-        return self._queues[key]
+            self._calls.line_up(step)
 
     def _block(self, step: Step, cause: Step) -> None:
         """End a step that waits for one that has failed: it carries that one's error."""
         self._fail(step, cause.failures[-1], Status.CANCELLED)
 
-    # -- ready steps go to workers ------------------------------------------------------------------------
-
-    def _dispatch(self) -> None:
-        for key, waiting in list(self._queues.items()):
-            while waiting.steps and not self._stopping:
-                free = min(self._slots(key, waiting), self._cap - len(self._calls))
-                if free <= 0:
-                    break
-                share = min(math.ceil(len(waiting.steps) / free), self._sharing.beside(key))
-                self._call(key, waiting, self._board.first(waiting.steps, share))
-            if not waiting.steps:
-                del self._queues[key]
-
-    def _slots(self, key: Key, waiting: _Queue) -> int:
-        return self.workers.slots(waiting.options) - self._busy.get(key[1], 0)
-
-    def _call(self, key: Key, waiting: _Queue, steps: list[Step]) -> None:
-        line = self._board.followed(steps, self._sharing.in_line(key))
-        found = {step.id: (step, task) for step in line if (task := self._task(step))}
-        if not found:
-            return
-        number = next(self._numbers)
-        taken = {name: step for name, (step, _) in found.items()}
-        tasks = {name: task for name, (_, task) in found.items()}
-        call = InFlight(key, taken, len(tasks), tasks=tasks, follows=len(line) > len(steps))
-        self._board.given.update(taken.values())
-        self._calls[number] = call
-        self._busy[key[1]] = self._busy.get(key[1], 0) + 1
-        call.handle = self.workers.call(number, list(tasks.values()), waiting.options, self._post)
-        if len(tasks) > 1:
-            self._later(SLICE_S, lambda: self._close(number))
-
-    def _task(self, step: Step) -> Task | None:
-        """Return the step ready to travel, or None if it cannot, or if what it would follow could not."""
-        if step not in self._board.open or self._board.waits_again(step):
-            return None
-        try:
-            if step.function not in self._codes:
-                self._codes[step.function] = self.workers.ship(step.function, step.name)
-            given, inputs = arguments(step)
-        except NotSerializable as error:
-            self._fail(step, explain(error, step.id), Status.FAILED)
-            return None
-        asked, code = step.options, self._codes[step.function]
-        return Task(step.id, code, given, tuple(inputs), asked.timeout, asked.retry_on, step.expands, step.heartbeat)
-
-    def _close(self, number: int) -> None:
-        call = self._calls.get(number)
-        if call and call.handle:
-            call.closed = True
-            call.handle.close()
-
     # -- workers report -----------------------------------------------------------------------------------
 
-    def _post(self, message: Any) -> None:
-        """Take a report from any thread; a sign of life past the inbox, because time runs on while that waits."""
-        call = self._calls.get(message.call) if isinstance(message, Beat) else None
-        if not isinstance(message, Beat) or (call and call.hear(message)):
-            self._inbox.put(message)
-
     def _begun(self, message: Begun | Beat) -> None:
-        call = self._calls[message.call]
+        call = self._calls.under_way[message.call]
         step = call.steps.get(message.task)
         if step is None or step.id in call.begun:
             return
         self._start(step, call.begin(step))
         if step.options.timeout:
-            self._behind(step.options.timeout, functools.partial(self._expire, message.call, step, step.attempts))
+            self._inbox.behind(step.options.timeout, functools.partial(self._expire, message.call, step, step.attempts))
 
     def _beat(self, message: Beat) -> None:
-        step = self._calls[message.call].steps.get(message.task)
+        step = self._calls.under_way[message.call].steps.get(message.task)
         if step and step.heartbeat:
             self._begun(message)  # not told yet where several share a call
             self._listen(message.call, step)
@@ -313,22 +198,22 @@ class StepDriver:
         self._change(step, Status.RUNNING)
 
     def _expire(self, number: int, step: Step, attempt: int) -> None:
-        call = self._calls.get(number)
+        call = self._calls.under_way.get(number)
         if call and step.id in call.steps and step.attempts == attempt and step.status is Status.RUNNING:
             self._take(Ended(number, step.id, call.late(step)))
 
     def _listen(self, number: int, step: Step) -> None:
         """End a step that has been silent for too long; else look again when it may have been."""
-        call = self._calls.get(number)
+        call = self._calls.under_way.get(number)
         if not call or step.id not in call.steps:
             return
         if (left := call.left(step)) > 0:
-            self._behind(left, lambda: self._listen(number, step))
+            self._inbox.behind(left, lambda: self._listen(number, step))
         else:
             self._take(Ended(number, step.id, call.silent(step)))
 
     def _end(self, message: Ended) -> None:
-        call = self._calls[message.call]
+        call = self._calls.under_way[message.call]
         step = call.steps.pop(message.task, None)
         if step is None or step not in self._board.open:
             return
@@ -336,19 +221,14 @@ class StepDriver:
         if step.id not in call.begun:
             self._start(step, message.attempt.started_at)
         if message.attempt.timed_out:
-            self._forget(message.call, kill=True)
+            self._calls.kill(message.call)
         self._judge(step, message.attempt)
 
     def _left(self, message: Left) -> None:
-        call = self._calls[message.call]
-        self._sharing.closed(call, call.size - len(message.tasks))
-        call.closed = True
-        self._give_back([call.steps.pop(task) for task in message.tasks])
+        self._calls.left(message.call, message.tasks)
 
     def _over(self, message: Over) -> None:
-        call = self._forget(message.call)
-        if message.error is None and not call.closed:
-            self._sharing.ended(call)
+        call = self._calls.over(message.call, in_order=message.error is None)
         lost = list(call.steps.values())
         if isinstance(message.error, NoCapacity):
             self._refuse(call, lost, message.error)
@@ -361,7 +241,7 @@ class StepDriver:
             self._lost(lost[0], message.error, call)
             return
         self._board.alone.update(lost if message.error else ())
-        self._give_back(lost)
+        self._calls.give_back(lost)
 
     def _without_inputs(self, steps: list[Step], error: InputsLost) -> None:
         """Let the steps of a call that could not begin wait for what is made again for them."""
@@ -369,10 +249,10 @@ class StepDriver:
         waiting = [step for step in steps if step in self._board.open and self._make_again(step)]
         others = [step for step in steps if step in self._board.open and step not in waiting]
         if waiting:
-            self._give_back(others)
+            self._calls.give_back(others)
             return
         for step in others:
-            self._fail(step, explain(StepLost(f"step {step.id}: {error}"), step.id), Status.FAILED)
+            self._fail(step, explain(StepLost(f"step {step.id}: {error}"), step.id))
 
     def _make_again(self, step: Step) -> bool:
         """Do those steps again whose lost values this one needs. Returns whether it waits for any."""
@@ -389,38 +269,19 @@ class StepDriver:
             self._ready(need)
         return self._board.waits_again(step)
 
-    def _give_back(self, steps: list[Step]) -> None:
-        """Let steps that were not begun, or whose worker was lost, go again when they can."""
-        self._board.given.difference_update(steps)
-        for step in reversed(steps):
-            if self._board.open.get(step) == 0:
-                self._queue(step).steps.appendleft(step)
-
     def _refuse(self, call: InFlight, steps: list[Step], error: NoCapacity) -> None:
         """Fail steps and all ready ones that need the same: the engine has had its time to grow."""
-        for key, waiting in self._queues.items():
-            if key[1] == call.key[1]:
-                steps += waiting.steps
-                waiting.steps.clear()
+        steps += self._calls.take_like(call)
         self._board.given.difference_update(steps)
         for step in steps:
             if step in self._board.open:
-                self._fail(step, explain(NoCapacity(f"step {step.id}: {error}"), step.id), Status.FAILED)
+                self._fail(step, explain(NoCapacity(f"step {step.id}: {error}"), step.id))
 
     def _lost(self, step: Step, error: BaseException, call: InFlight) -> None:
         if step.id not in call.begun:
             self._start(step, call.begin(step))
         failure = explain(StepLost(f"step {step.id}: {error}"), step.id)
         self._judge(step, call.overdue(step) or Attempt(call.begun[step.id], now(), failure=failure))
-
-    def _forget(self, number: int, *, kill: bool = False) -> InFlight:
-        """Take a call as ended; what it has not begun goes back if it is killed."""
-        call = self._calls.pop(number)
-        self._busy[call.key[1]] -= 1
-        if kill and call.handle:
-            call.handle.kill()
-            self._give_back(list(call.steps.values()))
-        return call
 
     # -- decisions ----------------------------------------------------------------------------------------
 
@@ -435,11 +296,11 @@ class StepDriver:
         if step.attempts < len(delays) and attempt.retryable:
             wait = delays[step.attempts] + random.uniform(0, step.options.jitter)
             self._change(step, Status.RETRYING)
-            self._later(wait, lambda: self._ready(step))
+            self._inbox.later(wait, lambda: self._ready(step))
         else:
             self._settle(step, Status.TIMED_OUT if attempt.timed_out else Status.FAILED)
 
-    def _fail(self, step: Step, failure: Failure, status: Status) -> None:
+    def _fail(self, step: Step, failure: Failure, status: Status = Status.FAILED) -> None:
         if status is Status.FAILED or not step.failures:
             step.failures.append(failure)
         self._settle(step, status)
@@ -468,12 +329,11 @@ class StepDriver:
 
     def _cancel(self, why: str) -> None:
         self._stopped = explain(StepCancelled(f"cancelled: {why}"), "")
-        for number, call in list(self._calls.items()):
+        for number, call in list(self._calls.under_way.items()):
             if call.steps:  # one whose steps have ended leaves its worker in order
-                self._forget(number, kill=True)
-        self._due.clear()
-        for waiting in self._queues.values():
-            waiting.steps.clear()
+                self._calls.kill(number)
+        self._inbox.forget_due()
+        self._calls.empty()
         for step in list(self._board.open):
             if step in self._board.open:
                 self._fail(step, self._stopped, Status.CANCELLED)

@@ -620,7 +620,7 @@ def test_functions_of_which_nothing_waits_cost_nothing() -> None:
     driver.run()
     found.close()
     assert [driver.result(step) for step in steps] == list(range(100))
-    assert not driver._queues, "each turn of the loop goes through them"
+    assert not driver._calls._lines, "each turn of the loop goes through them"
 
 
 class Hesitant:
