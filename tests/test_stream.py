@@ -501,3 +501,47 @@ def test_what_is_wrong_is_told_before_data_moves(number: int) -> None:
     with pytest.raises(error, match=message):
         step(trips()).map_batches(note).collect(engine="local")
     assert moved == []
+
+
+@pytest.mark.parametrize("last", ["count", "sort"])
+def test_a_unit_that_gives_nothing_to_one_exchange_gives_all_to_the_next_one(tmp_path: Path, last: str) -> None:
+    flow, few, all_of_them = Flow(), MemorySink(), MemorySink()
+    records = flow.read(MemorySource(pa.table({"k": range(8), "v": [n // 2 for n in range(8)]}), rows_per_split=2))
+    records.filter(pc.field("v") == 2).group_by("k").count().write(few)
+    (records.group_by("k").count() if last == "count" else records.sort("k")).write(all_of_them)
+    flow.run(engine="local")
+    assert sorted(row["k"] for row in few.records()) == [4, 5]
+    assert sorted(row["k"] for row in all_of_them.records()) == list(range(8))
+
+
+def test_what_an_exchange_gave_is_kept_until_no_other_stage_can_widen_what_both_write(tmp_path: Path) -> None:
+    flow, grouped = Flow(), threading.Event()
+
+    def late(record: dict[str, Any]) -> dict[str, Any]:
+        assert grouped.wait(30)
+        return {"k": record["k"], "n": 0.5}
+
+    class Watched(ParquetFiles):
+        def commit(self, parts: Any) -> None:
+            super().commit(parts)
+            grouped.set()
+
+    counted = flow.read(MemorySource([{"k": n % 3, "x": n} for n in range(9)])).group_by("k").agg(n=("x", "sum"))
+    others = flow.read(MemorySource([{"k": 7}])).map(late, num_replicas=2)
+    counted.union(others).write(Watched(tmp_path / "out"))
+    flow.run(engine="local")
+    written = sorted(Flow().read(ParquetFiles(tmp_path / "out")).collect(engine="local"), key=lambda row: row["k"])
+    assert written == [{"k": 0, "n": 9.0}, {"k": 1, "n": 12.0}, {"k": 2, "n": 15.0}, {"k": 7, "n": 0.5}]
+
+
+@pytest.mark.parametrize("own", [{}, {"num_replicas": 1, "fuse": False}], ids=["one stage", "two stages"])
+def test_take_ends_the_unit_under_way_as_soon_as_it_has_enough(own: dict[str, Any]) -> None:
+    calls: list[int] = []
+
+    def note(record: dict[str, Any]) -> dict[str, Any]:
+        calls.append(record["n"])
+        return record
+
+    stream = numbers(400_000, per_split=100_000).map(lambda record: record, name="same", **own)
+    assert stream.map(note, name="note", **own).take(3, engine="local") == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert len(calls) < 50_000

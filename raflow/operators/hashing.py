@@ -30,6 +30,16 @@ def hashes(table: pa.Table, keys: tuple[str, ...]) -> Hashes:
     return found
 
 
+def row_hashes(table: pa.Table) -> Hashes:
+    """Return a hash per row over all columns, whatever their order; one that is null counts as one that is absent."""
+    found: Hashes = np.zeros(table.num_rows, np.uint64)
+    with np.errstate(over="ignore"):
+        for name in table.column_names:
+            of_column = _column(table.column(name))
+            found += np.where(of_column == _NULL, np.uint64(0), _mixed(of_column + np.uint64(_digest(name))))
+    return found
+
+
 def _column(column: pa.ChunkedArray) -> Hashes:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # no chunks at all, or more than fit into one
@@ -40,7 +50,7 @@ def _column(column: pa.ChunkedArray) -> Hashes:
     if pa.types.is_dictionary(kind):
         return _by_value(array)
     if pa.types.is_decimal(kind):
-        return _numbers(array.cast(pa.float64(), safe=False))
+        return _numbers(array.cast(pa.string()).cast(pa.float64()))  # by its text: 0.3 and 0.30 are one float
     if pa.types.is_boolean(kind):
         return _numbers(array.cast(pa.uint8()))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -70,8 +80,11 @@ def _ticks(array: pa.Array) -> pa.Array:
     if pa.types.is_date(kind):
         array, kind = array.cast(pa.timestamp("s")), pa.timestamp("s")
     wide = pa.int64() if kind.bit_width == 64 else pa.int32()
-    scale = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}[kind.unit]
-    return pc.multiply(array.view(wide).cast(pa.float64(), safe=False), scale)
+    ticks = array.view(wide)
+    if kind.unit == "ns":
+        return pc.divide(ticks, 1000).cast(pa.float64(), safe=False)  # as floats they would not be exact
+    scale = {"s": 1e6, "ms": 1e3, "us": 1.0}[kind.unit]
+    return pc.multiply(ticks.cast(pa.float64(), safe=False), scale)
 
 
 def _numbers(array: pa.Array) -> Hashes:

@@ -170,8 +170,13 @@ def _type_in(schema: pa.Schema, name: str) -> pa.DataType:
 
 def _together(left: pa.ChunkedArray, right: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """Return the keys of both inputs as one column, first the left ones."""
-    safe = not pa.types.is_floating(kind)
-    return pa.chunked_array([*left.cast(kind, safe=safe).chunks, *right.cast(kind, safe=safe).chunks], kind)
+    return pa.chunked_array([*_as(left, kind).chunks, *_as(right, kind).chunks], kind)
+
+
+def _as(keys: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_decimal(keys.type) and pa.types.is_floating(kind):
+        return keys.cast(pa.string()).cast(kind)  # Arrow's own cast makes other floats of 0.3 and 0.30
+    return keys.cast(kind, safe=not pa.types.is_floating(kind))
 
 
 def _keyed(keys: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raflow.operators.contract import Even, Hash, Range, Route
-from raflow.operators.hashing import hashes
+from raflow.operators.hashing import hashes, row_hashes
 from raflow.operators.rows import take
 from raflow.schema import together
 
@@ -32,8 +32,8 @@ def split(
     if partitions == 1 or not table.num_rows:
         return [table, *[table.slice(0, 0)] * (partitions - 1)]
     if isinstance(route, Hash):
-        keys = tuple(table.column_names) if route.keys is None else route.keys
-        return _dealt(table, (hashes(table, keys) % np.uint64(partitions)).astype(np.int64), partitions)
+        found = row_hashes(table) if route.keys is None else hashes(table, route.keys)
+        return _dealt(table, (found % np.uint64(partitions)).astype(np.int64), partitions)
     if isinstance(route, Even):
         ends = [table.num_rows * n // partitions for n in range(partitions + 1)]
         slices = [table.slice(first, end - first) for first, end in pairwise(ends)]

@@ -105,9 +105,18 @@ class Course:
                 entry.enough(shuffle.wide.enough)
         self._exchanges.open()
         if entry.is_done:
-            if entry.name in self._state.shuffles:
-                self._state.shuffles[entry.name].clear()
+            self._forget_given()
             self._pools.finish()
+
+    def _forget_given(self) -> None:
+        """Drop what was given to exchanges whose units cannot be done again any more."""
+        entries = self._state.entries
+        for name, shuffle in self._state.shuffles.items():
+            mine = entries[name]
+            # One that is not done may still widen the schema of what both write.
+            open_ones = [one for one in entries.values() if not one.is_done and set(one.names) & set(mine.names)]
+            if mine.is_done and not open_ones:
+                shuffle.clear()
 
     def _note_many_files(self, passage: Passage, entry: EntryRun) -> None:
         for op, groups in passage.parts.items():

@@ -7,7 +7,7 @@ import logging
 from raflow.runtime.delivery import Delivering
 from raflow.runtime.passage import Passage
 from raflow.runtime.pools import Pools
-from raflow.runtime.shuffle import Shuffle
+from raflow.runtime.shuffle import Given, Shuffle
 from raflow.runtime.state import RunState
 
 log = logging.getLogger("raflow")
@@ -65,6 +65,14 @@ class Exchanges:
         log.warning("what %d units gave to %s is lost; they are done again", len(missing), shuffle.op.name)
         for entry, unit in missing:
             self._replay(shuffle, entry, unit)
+        self._pools.resize()
+
+    def piece_lost(self, given: Given) -> None:
+        """Have a unit give again whose results are lost before they were cut."""
+        for shuffle in self._state.shuffles.values():
+            for (entry, unit), *_ in [key for key, many in shuffle.given.items() if given in many]:
+                log.warning("what a unit of %s gave to %s is lost; it is done again", entry, shuffle.op.name)
+                self._replay(shuffle, entry, unit)
         self._pools.resize()
 
     def _replay(self, shuffle: Shuffle, name: str, unit: int) -> None:

@@ -90,7 +90,7 @@ class Passage:
         start = 0
         for pieces in outcome.pieces:
             end = start + len(pieces.rows)
-            self.pieces.append((pieces, references[start:end]))
+            self.pieces.append((pieces, references[start:end] if any(pieces.rows) else []))
             start = end
 
     def came_through(self, name: str) -> bool:

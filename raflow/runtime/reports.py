@@ -49,6 +49,7 @@ class Reports:
         stage.ready()
         if member.leaving:
             self._pools.release()
+        self._exchanges.open()  # what is to be cut may wait for a replica
         self.working = self.working or time.monotonic()
 
     def placed(self, name: str, index: int, done: Future[str]) -> None:
@@ -129,13 +130,12 @@ class Reports:
         """It has cut results for a range exchange."""
         stage, member = self._state.stages[name], self._state.member(name, index)
         given.cutting = False
-        if member is None:
-            return
-        if given in member.units:
+        if member is not None and given in member.units:
             member.units.remove(given)
-        if self._is_lost(stage, index, done):
-            return
-        given.pieces, given.references, given.whole = done.result(), references, False
+        if isinstance(done.exception(), InputLost):
+            self._exchanges.piece_lost(given)
+        elif member is not None and not self._is_lost(stage, index, done):
+            given.pieces, given.references, given.whole = done.result(), references, False
         self._exchanges.open()
 
     def torn(self, name: str, index: int, done: Future[Failure | None]) -> None:

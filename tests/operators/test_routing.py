@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from raflow.operators import routing
 from raflow.operators.contract import Even, Hash, Range, Single
-from raflow.operators.hashing import hashes
+from raflow.operators.hashing import hashes, row_hashes
 
 ROWS = pa.table({"key": [3, 1, None, 2, 3, None], "n": range(6)})
 SAME = [
@@ -27,6 +27,15 @@ SAME = [
     ],
     [pa.array(["a", "b"]), pa.array(["a", "b"], pa.large_string()), pa.array(["a", "b"]).dictionary_encode()],
     [pa.array([0.0, float("nan")]), pa.array([-0.0, -float("nan")])],
+    [
+        pa.array([Decimal("0.3")], pa.decimal128(3, 1)),
+        pa.array([Decimal("0.30")], pa.decimal128(5, 2)),
+        pa.array([0.3]),
+    ],
+    [
+        pa.array([1_700_000_000_006, 1_700_000_000_001, -5], pa.timestamp("ms")).cast(pa.timestamp(unit))
+        for unit in ("ms", "us", "ns")
+    ],
     [pa.array([datetime.date(2026, 1, 2)]), pa.array([datetime.datetime(2026, 1, 2)], pa.timestamp("ns"))],
     [pa.nulls(1), pa.nulls(1, pa.int64()), pa.nulls(1, pa.string()), pa.nulls(1, pa.list_(pa.int8()))],
 ]
@@ -38,7 +47,9 @@ print(hashes(table, ("a", "b", "c")).tolist())
 """
 
 
-@pytest.mark.parametrize("columns", SAME, ids=["numbers", "texts", "floats", "times", "nulls"])
+@pytest.mark.parametrize(
+    "columns", SAME, ids=["numbers", "texts", "floats", "decimals", "milliseconds", "times", "nulls"]
+)
 def test_equal_keys_have_one_hash_whatever_their_type(columns: list[pa.Array]) -> None:
     found = [hashes(pa.table({"key": column}), ("key",)).tolist() for column in columns]
     assert all(one == found[0] for one in found)
@@ -48,6 +59,15 @@ def test_the_hash_is_the_same_in_every_process_and_for_ever() -> None:
     assert hashes(pa.table({"key": [1, 2]}), ("key",)).tolist() == [8873853812651464650, 6216405523665815615]
     printed = {subprocess.check_output([sys.executable, "-c", PRINT], env={"PYTHONHASHSEED": seed}) for seed in "12"}
     assert len(printed) == 1
+
+
+def test_equal_rows_have_one_hash_whatever_the_order_of_their_columns_and_if_a_null_is_not_even_said() -> None:
+    one = pa.table({"a": [1, 2, None], "b": ["x", None, "z"]})
+    other = one.select(["b", "a"]).append_column("c", pa.nulls(3, pa.float64()))
+    assert row_hashes(one).tolist() == row_hashes(other).tolist()
+    assert row_hashes(one).tolist() != row_hashes(one.rename_columns(["b", "a"])).tolist()
+    parts = [routing.split(table, Hash(None), 4) for table in (one, other)]
+    assert [part["a"].to_pylist() for part in parts[0]] == [part["a"].to_pylist() for part in parts[1]]
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(0, 9))), st.integers(1, 5))

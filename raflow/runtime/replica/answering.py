@@ -55,7 +55,7 @@ class Answering:
                 unit.fail(error, "write")
             if kind == "answer":
                 value.set_result(self._with_blocks(unit, {}, held.pop(unit.key, {})))
-            elif kind == "close":
+            elif kind == "close" and not unit.answer.done():  # it is, if it was closed and then given up
                 unit.answer.set_result(self._closed(unit, writers, value, held.pop(unit.key, {})))
         writers.close()
 

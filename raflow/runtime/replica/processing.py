@@ -20,7 +20,7 @@ from raflow.runtime.work import Job, Pieces
 
 _END = None
 _TARGET_S = 0.05
-_MIN_ROWS, _MAX_ROWS = 256, 1 << 20
+_MIN_ROWS, _FIRST_ROWS, _MAX_ROWS = 256, 1 << 13, 1 << 20
 _MAX_RECORDS = 1 << 13
 """Python objects of more records than this fall out of the processor's caches: 20 % slower, measured."""
 
@@ -48,7 +48,8 @@ class Processing:
         self._cancelled = cancelled
         self._own_process = own_process
         self._read, self._done = read, done
-        self._rows = 8192.0
+        # User code may take long for each record: its first piece is small, so that it soon shows and can be ended.
+        self._rows = float(_MIN_ROWS if job.stage.runs_python else _FIRST_ROWS)
         self._max_rows = _MAX_RECORDS if job.stage.runs_python else _MAX_ROWS
         self.ended: Failure | None = None
         """Why the teardown has failed."""
@@ -111,6 +112,8 @@ class Processing:
         for piece in slices(batch, int(self._rows)):
             if self._cancelled.is_set():
                 raise Cancelled
+            if unit.has_enough:
+                break
             self._timed(unit, piece.num_rows, ops.arrive(channel, piece, unit))
             if self._own_process:
                 gc.collect(1)

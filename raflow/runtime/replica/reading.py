@@ -52,7 +52,7 @@ class Reading:
         for batch in self._batches(unit):
             if self._cancelled.is_set():
                 raise Cancelled
-            if unit.is_over:
+            if unit.is_over or unit.has_enough:
                 break
             unit.rows_in += batch.num_rows
             unit.bytes_in += batch.nbytes

@@ -31,13 +31,21 @@ class Spread:
         self._route = route_of(job.stage, exchange)
         self._start = unit
         self._partitions = job.partitions[exchange.taker]
+        self._payloads = job.pieces(exchange)
         self._batches: list[pa.RecordBatch] = []
         self._bytes = 0
+        self._rows = 0
         self._partial: list[pa.Table] = []
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether more records of the unit would change nothing."""
+        return self._wide.enough is not None and self._rows >= self._wide.enough
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take a batch; called on the thread that runs user code."""
         self._batches.append(batch)
+        self._rows += batch.num_rows
         self._bytes += batch.nbytes
         if self._bytes > _CHUNK_BYTES:
             self._reduce()
@@ -47,7 +55,8 @@ class Spread:
         if self._batches:
             self._reduce()
         if not self._partial:
-            return Pieces(self.exchange, (), (), None), []
+            nothing = (0,) * self._payloads
+            return Pieces(self.exchange, nothing, nothing, None), []
         table = self._partial[0]
         if len(self._partial) > 1:
             table = self._wide.merge(self.exchange.side, together(self._partial))

@@ -19,6 +19,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from raflow.batch import from_ipc
@@ -35,6 +36,7 @@ from raflow.runtime.replica.unit import Cancelled, Unit
 from raflow.runtime.work import Job, Order, route_of
 
 _END = None
+_LOOK_S = 0.05
 _BLOCKS = 2
 """Blocks that wait to be taken; then user code waits."""
 
@@ -144,11 +146,14 @@ class Replica:
         self._drain_blocks()
 
     def teardown(self) -> Failure | None:
-        """Run the user's `teardown` and close the sinks, after the units in line; returns why that failed."""
+        """Run the user's `teardown` and close the sinks; returns why that failed. Units in line are given up."""
         self._orders.put(_END)
+        for unit in list(self._units.values()):
+            unit.fail(Cancelled(), "teardown")  # nobody waits for it: others have given enough
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            while thread.is_alive():
+                self._drop_blocks()  # nobody takes them any more, and the thread may wait for that
+                thread.join(_LOOK_S)
         self._drain_blocks()
         return self._processing.ended
 
@@ -170,9 +175,10 @@ class Replica:
                 self._units.pop(unit.key, None)
 
     def _drain_blocks(self) -> None:
-        while not self._blocks.empty():
-            try:
-                self._blocks.get_nowait()
-            except queue.Empty:
-                break
+        self._drop_blocks()
         self._blocks.put(_END)
+
+    def _drop_blocks(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._blocks.get_nowait()

@@ -53,6 +53,7 @@ class Unit:
         self.letters = 0
         self.rejects = {op.name: _rejects(op, stage, order) for op in stage.ops}
         self.spreads = [Spread(exchange, job, order.unit) for exchange in stage.exchanges]
+        self._gives_only = len(self.spreads) == 1 and not stage.emits and not stage.writers
         self._widening = ""
         """The op whose results need a wider schema; empty if it is the source."""
         self.waiting: dict[str, list[pa.RecordBatch]] = {}
@@ -67,6 +68,11 @@ class Unit:
     def is_over(self) -> bool:
         """Whether it has failed, or must begin again with a wider schema."""
         return self.failure is not None or self.widened is not None
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether the rest of it need not be looked at: all that comes of it is the beginning of a `limit`."""
+        return self._gives_only and self.spreads[0].has_enough
 
     def fail(self, error: BaseException, where: str) -> None:
         """Take the first error; a wish for a wider schema is not one."""
