@@ -17,6 +17,9 @@ from raflow.runtime.scheduler import Slot
 Tell = Callable[..., None]
 """Puts an event into the driver's inbox: `tell(kind, *values)`."""
 
+_COMING_S = 3.0
+"""A replica that leaves before it is ready gets a moment: a process that has come up serves another one at once."""
+
 
 @dataclass(eq=False)
 class Member:
@@ -59,6 +62,16 @@ class Member:
     def is_empty(self) -> bool:
         """Whether it holds nothing that is needed."""
         return not self.units and not self.holds and not self.due
+
+    def is_late(self, now: float, drain_s: float, *, in_order: bool) -> bool:
+        """Return whether one that leaves takes too long, so that it is ended with what it holds.
+
+        One that only waits for the end of its units does not, unless these can go on with it alone (`in_order`):
+        they are long, and would be begun again, and again.
+        """
+        only_holds = self.ready and not self.units and not self.due and not in_order
+        patience_s = drain_s if self.ready else min(_COMING_S, drain_s)
+        return now > self.leaving + patience_s and not only_holds
 
 
 class Pool:

@@ -24,7 +24,6 @@ from raflow.runtime.state import RunState
 SETUP = "set-up"
 """Stands for a unit where a replica was lost before it had one."""
 _TEARDOWN_S = 30.0
-_COMING_S = 3.0
 _MAX_LOSSES = 3
 _DECISIONS = 1000
 _SLOW_START = 5
@@ -85,14 +84,11 @@ class Pools:
         self.release()
 
     def release(self) -> None:
-        """End replicas that leave and are done; one that takes too long is ended with what it holds.
-
-        One that is not ready yet gets a moment: a process that has come up serves another replica at once.
-        """
+        """End replicas that leave and are done; one that takes too long is ended with what it holds."""
         drain_s = self._state.plan.options.drain_timeout_s
         for stage in self._state.stages.values():
             for member in [one for one in stage.pool.members.values() if one.leaving]:
-                if time.monotonic() > member.leaving + (drain_s if member.ready else min(_COMING_S, drain_s)):
+                if member.is_late(time.monotonic(), drain_s, in_order=stage.stage.options.preserve_order):
                     self._drop(stage, member)
                 elif member.ready and member.is_empty and not member.torn:
                     member.torn = True
