@@ -31,4 +31,4 @@ def test_a_record_with_values_that_python_lacks_is_kept_with_arrows_text_of_them
     batch = pa.record_batch({"day": days, "took": pa.array([1, 2**62], pa.duration("s")), "n": [1, 2]})
     assert json.loads(row_as_json(batch, 0)) == {"day": "1970-01-01", "took": "0:00:01", "n": 1}
     far = json.loads(row_as_json(batch, 1))
-    assert (far["n"], "10000000" in far["day"], str(2**62) in far["took"]) == (2, True, True)
+    assert (far["n"], "29349" in far["day"], str(2**62) in far["took"]) == (2, True, True)
