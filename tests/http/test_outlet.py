@@ -15,6 +15,7 @@ import pytest
 from raflow import Flow
 from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.appending import LinesAppender
+from raflow.errors import SinkError
 from raflow.http.conversion import Results
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.writing import Writing
@@ -292,18 +293,52 @@ def test_a_file_is_seen_when_it_is_old_enough_though_nothing_more_comes(tmp_path
 
 def test_a_failing_flush_to_an_open_file_leaves_nothing_of_it(tmp_path: Path) -> None:
     sink = HeldSink()
-    sink.breaks = 1
 
     async def write() -> list[Any]:
         async with opened(JsonLinesFiles(tmp_path), sink) as outlet:
-            failed: list[Any] = [*await asyncio.gather(outlet.write(results(1)), return_exceptions=True)]
-            await outlet.write(results(2))
+            await outlet.write(results(1))
+            sink.breaks = 1
+            failed: list[Any] = [*await asyncio.gather(outlet.write(results(2)), return_exceptions=True)]
+            await outlet.write(results(3))
             return failed
 
-    # The file is flushed before the other sink fails: this much may be there twice if the client tries again.
+    # The file is flushed before the other sink fails: its client is told that nothing was written, and tries again.
     assert [type(one) for one in asyncio.run(write())] == [FlushFailed]
-    assert sink.ns() == [2]
-    assert sum(flushed_files(tmp_path).values()) == 2
+    assert sink.ns() == [1, 3]
+    assert sorted(flushed_files(tmp_path).values()) == [1, 1]
+
+
+def test_rows_stay_where_an_earlier_flush_put_them_though_another_sink_fails(tmp_path: Path) -> None:
+    first, other = HeldSink(), HeldSink()
+
+    class Broken(JsonLinesFiles):
+        def appender(self, context: SinkContext, unit: str) -> LinesAppender | None:
+            made = super().appender(context, unit)
+            append, broken = made.append if made else None, cast("Any", made)
+
+            def append_or_fail(batch: Any) -> None:
+                if batch["n"][0].as_py() == 2:
+                    msg = "the disk is full"
+                    raise SinkError(msg)
+                assert append
+                append(batch)
+
+            broken.append = append_or_fail
+            return made
+
+    async def write() -> list[Any]:
+        async with opened(first, Broken(tmp_path / "broken"), other, JsonLinesFiles(tmp_path / "lines")) as outlet:
+            return [
+                *await asyncio.gather(outlet.write(results(1)), return_exceptions=True),
+                *await asyncio.gather(outlet.write(results(2)), return_exceptions=True),
+                *await asyncio.gather(outlet.write(results(3)), return_exceptions=True),
+            ]
+
+    outcome = asyncio.run(write())
+    assert [type(one) for one in outcome] == [type(None), FlushFailed, type(None)]
+    assert (first.ns(), other.ns()) == ([1, 3], [1, 3])
+    assert sum(flushed_files(tmp_path / "lines").values()) == 2
+    assert sum(flushed_files(tmp_path / "broken").values()) == 2
 
 
 def test_what_was_accepted_waits_as_few_batches_and_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
