@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -116,6 +117,56 @@ def test_a_client_that_left_does_not_keep_the_others_from_their_reply() -> None:
 
     asyncio.run(write())
     assert sink.ns() == [0, 1]
+
+
+def test_what_is_cancelled_before_its_flush_begins_is_not_written_later() -> None:
+    sink = HeldSink()
+
+    async def write() -> None:
+        async with opened(sink) as outlet:
+            sink.go.clear()
+            first = asyncio.create_task(outlet.write(results(0)))
+            await reached(sink)
+            late = [asyncio.create_task(outlet.write(results(n))) for n in (1, 2)]
+            await asyncio.sleep(0)  # so that they have been given
+            for one in late:
+                one.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            sink.go.set()
+            await first
+            await outlet.write(results(3))
+
+    asyncio.run(write())
+    assert sink.ns() == [0, 3]
+
+
+def test_an_outlet_goes_on_when_all_that_it_lingered_for_is_cancelled() -> None:
+    sink = HeldSink()
+
+    async def write() -> None:
+        async with opened(sink, linger_ms=1) as outlet:
+            late = asyncio.create_task(outlet.write(results(1)))
+            await asyncio.sleep(0)
+            late.cancel()
+            await asyncio.gather(late, return_exceptions=True)
+            await outlet.write(results(2))
+
+    asyncio.run(write())
+    assert sink.ns() == [2]
+
+
+def test_a_request_that_got_504_while_the_sink_stalled_is_not_written_later() -> None:
+    app, sink = held(request_timeout_s=0.05)
+    with serving(app) as client:
+        sink.go.clear()
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.post, "/collect", json={"n": 1})
+            assert sink.reached.acquire(timeout=30)
+            assert client.post("/collect", json={"n": 2}).status_code == 504
+            assert first.result().status_code == 504
+        sink.go.set()
+        assert client.post("/collect", json={"n": 3}).status_code == 200
+    assert sink.ns() == [1, 3]
 
 
 def test_a_full_buffer_takes_no_more_until_it_is_written() -> None:
