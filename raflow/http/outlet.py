@@ -97,11 +97,12 @@ class Outlet:
         Raises:
             FlushFailed: They do not have them.
         """
-        waiting = _Waiting(results, asyncio.get_running_loop().create_future())
+        written = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(results, written)
         self._waiting.append(waiting)
         self._something.set()
         try:
-            await waiting.written
+            await written
         except asyncio.CancelledError:
             self._waiting = [one for one in self._waiting if one is not waiting]
             raise
