@@ -197,7 +197,8 @@ class HttpOptions(Resources):
     request_timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     """A reply must have begun by then, else 504 (408 if the body has not come); a stream may take longer."""
     max_body_bytes: int = Field(default=16 << 20, ge=0)
-    """A larger body is refused with 413."""
+    """A larger body is refused with 413; so is an Arrow stream of more records than that, or of four times
+    as many bytes when it is not compressed."""
 
     def __init__(self, **values: Any) -> None:
         for old, name in _HTTP_NAMES.items():

@@ -202,8 +202,14 @@ class Appender(ABC):
         """
 
     @abstractmethod
-    def abandon(self) -> None:
-        """Forget what was appended since the last flush. Must not raise."""
+    def abandon(self, size_bytes: int) -> None:
+        """Forget what was appended since the open file was of that size, flushed or not. Must not raise.
+
+        It may have been flushed: what several sinks get is taken back from all of them when one fails.
+
+        Args:
+            size_bytes: What the attribute was then; 0 if no file was open.
+        """
 
     @abstractmethod
     def roll(self) -> None:

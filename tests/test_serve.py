@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -107,6 +108,25 @@ def test_what_a_collector_acknowledged_is_in_its_sink_when_the_run_has_drained(
     assert (stats.status, stats.stages) == (Status.SUCCEEDED, ())
     assert stats.http is not None
     assert (stats.http.total, stats.http.replicas_lost) == (7, 0)
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "left"), [(Run.stop, Status.CANCELLED, ["Ada", "Old"]), (Run.drain, Status.SUCCEEDED, ["Ada"])]
+)
+def test_only_a_run_that_was_not_stopped_deletes_what_it_replaces(
+    started: Callable[..., Run], tmp_path: Path, end: Callable[[Run], None], status: Status, left: list[str]
+) -> None:
+    pq.write_table(pa.table({"station": ["Old"]}), tmp_path / "old.parquet")
+    flow = answering()
+    flow.add_collector(collector("/readings", sink=ParquetFiles(tmp_path, if_exists="overwrite"))(warm))
+    run = started(flow)
+    assert httpx.post(f"{run.url}/readings", json={"station": "Ada"}, timeout=WAIT_S).status_code == 200
+    end(run)
+    assert run.settled(WAIT_S)
+    found = [one for file in tmp_path.glob("*.parquet") for one in pq.read_table(file)["station"].to_pylist()]
+    assert (sorted(found), run.status()) == (left, status)
+    said = json.loads((Path(os.environ["RAFLOW_LEDGER"]) / run.id / "end.json").read_text())
+    assert said == {"status": status.value}
 
 
 def test_records_that_fail_are_kept_where_the_collector_says(started: Callable[..., Run], tmp_path: Path) -> None:

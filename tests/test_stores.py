@@ -78,6 +78,23 @@ def test_what_was_released_or_whose_owner_died_is_granted_again(database: str, c
     assert other.claim("k", b"new", "other", 10).is_granted
 
 
+def test_a_claim_lasts_for_as_long_as_its_owner_renews_it(database: str, copies: Copies) -> None:
+    one, other = (copies(SqlReplies(database, keep_s=100, now=Clock())) for _ in range(2))
+    one.claim("k", b"d", "one", 10)
+    for _ in range(3):
+        Clock.now += 9
+        one.renew("k", "one", 10)
+        other.renew("k", "other", 1000)
+    assert not other.claim("k", b"d", "other", 10).is_granted
+    Clock.now += 11
+    assert other.claim("k", b"d", "other", 10).is_granted
+    one.renew("k", "one", 1000)
+    other.keep("k", "other", DONE)
+    other.renew("k", "other", 10)
+    Clock.now += 99
+    assert one.claim("k", b"d", "one again", 10).reply == DONE
+
+
 @pytest.fixture(params=["own", "sqlite", "postgres"])
 def allowances(request: pytest.FixtureRequest, copies: Copies) -> Iterator[list[Allowances]]:
     """The allowances of two replicas, which for those of one replica are the same."""

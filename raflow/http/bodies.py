@@ -6,6 +6,7 @@ but does not fit the record type 422, which names the field; in bulk each record
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,13 @@ from raflow.batch import one_batch
 from raflow.convert import Shape, encode
 from raflow.convert.json_lines import read_many_lines
 from raflow.errors import SchemaError
+from raflow.http.arrow_bounds import Claim, claim_of
 from raflow.letters import as_json, row_as_json
 
 JSON, LINES, ARROW = "application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"
 _TAKEN = f"send {JSON}, {LINES} or {ARROW}"
+_MOST_UNPACKED = 4
+"""Times `max_body_bytes` that an Arrow stream may take when its buffers are not compressed."""
 _LINES = {LINES, "application/ndjson", "application/jsonl", "application/json-lines"}
 
 
@@ -75,10 +79,13 @@ class Reader:
 
     Args:
         shape: What the function gets.
+        max_bytes: Of a body; what is bounded beyond that are Arrow streams, which can be far smaller than
+            what they stand for.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, max_bytes: int) -> None:
         self._shape = shape
+        self._max_bytes = max_bytes
         self._raw = shape.record if shape.record in (str, bytes) else None
         kind = dict[str, Any] if shape.record in (dict, None) else shape.record
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
@@ -144,9 +151,10 @@ class Reader:
 
     def _arrow(self, body: bytes, path: Mapping[str, Any]) -> Brought:
         try:
+            self._check_size(claim_of(body), path)
             table = pa.ipc.open_stream(body).read_all()
             table.validate(full=True)  # a client may have written anything
-        except (pa.ArrowException, ValueError, OSError) as error:
+        except (pa.ArrowException, ValueError, OSError, struct.error) as error:
             raise HTTPException(400, f"malformed Arrow stream: {error}") from None
         if len(set(table.schema.names)) < table.num_columns:
             raise HTTPException(422, f"several columns have one name: {', '.join(table.schema.names)}")
@@ -155,6 +163,19 @@ class Reader:
             index = table.schema.get_field_index(name)
             table = table.append_column(name, column) if index < 0 else table.set_column(index, name, column)
         return self._table(table)
+
+    def _check_size(self, claim: Claim, path: Mapping[str, Any]) -> None:
+        """Refuse what would not fit into memory: in other forms each record has at least a byte of its own."""
+        most = _MOST_UNPACKED * self._max_bytes
+        if claim.rows > self._max_bytes:
+            said = f"the body holds {claim.rows:,} records; at most {self._max_bytes:,} are taken at once"
+        elif claim.size_bytes > most:
+            said = f"the body holds {claim.size_bytes:,} bytes when it is not compressed; at most {most:,} are taken"
+        elif claim.rows * (given := sum(len(str(value)) for value in path.values())) > most:
+            said = f"the path's parameters, {given:,} characters, are too long for {claim.rows:,} records"
+        else:
+            return
+        raise HTTPException(413, f"{said}; send it in several requests")
 
     def _table(self, table: pa.Table) -> Brought:
         batch = one_batch(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)])

@@ -30,8 +30,8 @@ class Counts:
     @property
     def abandoned(self) -> int:
         """Synchronous calls that were given up and still hold their threads: nothing else can end these."""
-        return sum(reply.in_thread for reply in self.given_up)
+        return sum(len(reply.in_threads) for reply in self.given_up)
 
     def give_up(self, reply: Reply) -> None:
         """Take note that a request's time was up."""
-        self.given_up = [*(one for one in self.given_up if one.in_thread), reply]
+        self.given_up = [*(one for one in self.given_up if one.in_threads), reply]

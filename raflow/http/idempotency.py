@@ -23,6 +23,8 @@ REPLAYED = "Idempotent-Replayed"
 _MOST_CHARACTERS = 255
 _FIRST_LOOK_S, _LATER_LOOK_S = 0.05, 0.5
 """Between two looks whether another replica has answered."""
+_RENEWALS = 3
+"""Tries to prolong a claim before it runs out."""
 
 log = logging.getLogger("raflow.http")
 
@@ -87,7 +89,8 @@ class SharedReplies:
     Args:
         store: Where they are.
         prefix: Of the keys, so that collectors and Flows can use one store.
-        lease_s: How long the work may take; when a replica has died in it, another one may do it after that time.
+        lease_s: When a replica has died in the work, another one may do it after that time; one that lives holds
+            on to it, also when the request has got 504.
     """
 
     def __init__(self, store: ReplyStore, prefix: str, lease_s: float) -> None:
@@ -100,11 +103,22 @@ class SharedReplies:
         if known is not None:
             return Response(known.body, known.status, {**known.headers, REPLAYED: "true"})
         reply: Response | None = None
+        renewing = asyncio.ensure_future(self._renew(name, owner))
         try:
             reply = await work()
         finally:
+            renewing.cancel()
             await self._settle(name, owner, reply)
         return reply
+
+    async def _renew(self, name: str, owner: str) -> None:
+        """Hold on to a claim until cancelled; a store that cannot be used is tried again."""
+        while True:
+            await asyncio.sleep(self._lease_s / _RENEWALS)
+            try:
+                await to_thread.run_sync(self._store.renew, name, owner, self._lease_s)
+            except StoreError as error:
+                log.warning("a claim to a key could not be prolonged, which is tried again: %s", error)
 
     async def _claimed(self, name: str, digest: bytes, owner: str) -> KeptReply | None:
         """Return a reply that is there; None once the work is ours to do."""

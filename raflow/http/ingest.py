@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from raflow.convert import Shape
 from raflow.dependencies.needs import closure, needs
-from raflow.http.bodies import Brought, Problem, Reader, said
+from raflow.http.bodies import ARROW, Brought, Problem, Reader, said
 from raflow.http.calls import Calls
 from raflow.http.collector import Collector
 from raflow.http.conversion import Results
@@ -30,6 +30,8 @@ from raflow.options import CollectorOptions
 
 _LONG_BODY = 64 << 10
 """Bytes from which a body is parsed in a thread, since it would hold the event loop up."""
+_MOST_ERRORS = 1_000
+"""Records of which a reply says what is wrong with them; of the others it says how many they are."""
 _BODILESS = ("GET", "DELETE")
 _LEASE_S = 30.0
 """Beyond its timeout: work that goes on then still is the only one of its kind."""
@@ -63,7 +65,7 @@ class Ingest:
         self.outlet = outlet
         self.success = 202 if options.ack == "accepted" and outlet is not None else 200
         self._shape = shape
-        self._reader = Reader(shape)
+        self._reader = Reader(shape, options.max_body_bytes)
         self._is_transaction = any(getattr(make, "is_transaction", False) for make in closure(needs(function).values()))
         self._calls = Calls(function, collector.name, one_at_a_time=self._is_transaction)
         store, lease_s = options.idempotency_store, options.request_timeout_s + _LEASE_S
@@ -144,8 +146,10 @@ class Ingest:
             return self._reader.fields(path, request.query_params.multi_items())
         if request.headers.get("content-encoding", "identity") != "identity":
             raise HTTPException(415, "compressed bodies are not read; send it without Content-Encoding")
-        read = partial(self._reader.body, body, _media_type(request), path)
-        return await to_thread.run_sync(read) if len(body) > _LONG_BODY else read()
+        media_type = _media_type(request)
+        read = partial(self._reader.body, body, media_type, path)
+        is_long = len(body) > _LONG_BODY or media_type == ARROW  # a short one may hold many records
+        return await to_thread.run_sync(read) if is_long else read()
 
     async def _results(self, brought: Brought, given: Mapping[str, Any]) -> Results:
         """Call the function; the records for which it fails become problems."""
@@ -195,9 +199,10 @@ class Ingest:
             told = {"success": False, "detail": only.detail or only.message, **_under(only), **more}
             return JSONResponse(told, only.status)
         status = 207 if good else max(422, *(problem.status for problem in problems.values()))
-        errors = [{**_entry(row, problems[row]), **more} for row in sorted(problems)]
+        errors = [{**_entry(row, problems[row]), **more} for row in sorted(problems)[:_MOST_ERRORS]]
+        others = {"more_errors": len(problems) - _MOST_ERRORS} if len(problems) > _MOST_ERRORS else {}
         why = {"detail": "a call failed, so nothing of this request is written"} if is_undone else {}
-        return JSONResponse({"success": False, "records": good, "errors": errors, **why}, status)
+        return JSONResponse({"success": False, "records": good, "errors": errors, **others, **why}, status)
 
 
 def _media_type(request: Request) -> str:

@@ -21,7 +21,8 @@ _ERROR = {
     "properties": {"index": {"type": "integer"}, "status": {"type": "integer"}, "message": {"type": "string"},
                    "kept": {"type": "boolean"}},
 }  # fmt: skip
-_PARTLY = {**_REPLY, "properties": {**_REPLY["properties"], "errors": {"type": "array", "items": _ERROR}}}  # type: ignore[dict-item]
+_ERRORS = {"errors": {"type": "array", "items": _ERROR}, "more_errors": {"type": "integer"}}
+_PARTLY = {**_REPLY, "properties": {**_REPLY["properties"], **_ERRORS}}  # type: ignore[dict-item]
 _REFUSED = {
     "type": "object",
     "properties": {"success": {"type": "boolean"}, "detail": {}, "errors": {}, "kept": {"type": "boolean"}},

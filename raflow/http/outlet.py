@@ -41,7 +41,7 @@ class Full(Exception):
     """The buffer takes no more."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiting:
     results: Results
     written: asyncio.Future[None] | None
@@ -91,13 +91,21 @@ class Outlet:
     async def write(self, results: Results) -> None:
         """Return when the sinks have the results.
 
+        When it is cancelled before their flush has begun, they are not written: the client is told that
+        its request failed, and comes again.
+
         Raises:
             FlushFailed: They do not have them.
         """
         written = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(results, written))
+        waiting = _Waiting(results, written)
+        self._waiting.append(waiting)
         self._something.set()
-        await written
+        try:
+            await written
+        except asyncio.CancelledError:
+            self._waiting = [one for one in self._waiting if one is not waiting]
+            raise
 
     def accept(self, results: Results) -> None:
         """Take results to be written later.
@@ -115,13 +123,14 @@ class Outlet:
         while True:
             if not await self._come():
                 continue
-            if not (self._waiting or self._early):
+            if self._closing.is_set() and not (self._waiting or self._early):
                 return
             await self._pause(self._options.linger_s)
             group, self._waiting = [*self._waiting, *(_Waiting(one, None) for one in self._early.take())], []
             if not self._closing.is_set():
                 self._something.clear()
-            await self._flush(group)
+            if group:  # not if all that came was cancelled
+                await self._flush(group)
 
     async def _come(self) -> bool:
         """Wait for something to write, and return True; or until a file is due, which readers then see."""

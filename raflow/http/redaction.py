@@ -8,9 +8,16 @@ import re
 from raflow.credentials import redact
 
 _SCHEMES = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.I)
+# What follows a name is bounded: a client chooses the text, and "tokentoken…" would take time by its length squared.
 _NAMED = re.compile(
-    r"((?:password|passwd|secret|token|api_?key)\w*(?:=|['\"]\s*:\s*))(?:'[^']*'|\"[^\"]*\"|[^\s,;&)'\"=]+)", re.I
+    r"((?:password|passwd|secret|token|api_?key)\w{0,40}(?:=|['\"]\s{0,40}:\s{0,40}))"
+    r"(?:'[^']*(?:'|\Z)|\"[^\"]*(?:\"|\Z)|[^\s,;&)'\"=]+)",
+    re.I,
 )
+_MOST = 64 << 10
+"""Characters of a text that are logged."""
+_LONGEST_WORD = 1_000
+"""Characters that are looked through for a place to cut where no secret is."""
 
 
 class Redacted(logging.Filter):
@@ -29,5 +36,15 @@ class Redacted(logging.Filter):
 
 
 def redacted(text: str) -> str:
-    """Return text without what looks like a secret."""
-    return _NAMED.sub(r"\1***", _SCHEMES.sub(r"\1 ***", redact(text)))
+    """Return text without what looks like a secret; of a very long one the beginning."""
+    end = _end(text)
+    shown = _NAMED.sub(r"\1***", _SCHEMES.sub(r"\1 ***", redact(text[:end])))
+    return shown if end == len(text) else f"{shown} … ({len(text) - end:,} more characters are not logged)"
+
+
+def _end(text: str) -> int:
+    """Return where to cut a text: between words, as half a secret may not look like one."""
+    if len(text) <= _MOST:
+        return len(text)
+    space = max(text.rfind(blank, _MOST - _LONGEST_WORD, _MOST) for blank in " \n")
+    return _MOST if space < 0 else space

@@ -23,7 +23,10 @@ class Target(Protocol):
         """Make it durable: it is written."""
 
     def undo(self) -> None:
-        """Take back what was staged, and published if that can be; instead of the rest of a failed flush."""
+        """Take back what was staged, and published if that can be; instead of the rest of a failed flush.
+
+        Only after `stage` of the same flush, which may have failed.
+        """
 
     def due_s(self) -> float | None:
         """Return in how many seconds `roll` is to be called; None if there is no need."""
@@ -95,9 +98,11 @@ class _Appended:
         self._roll_bytes, self._roll_s = roll_bytes, roll_s
         self._now = now
         self._began = 0.0
+        self._size_before = 0
 
     def stage(self, batches: Sequence[pa.RecordBatch]) -> None:
-        if not self._appender.size_bytes:
+        self._size_before = self._appender.size_bytes
+        if not self._size_before:
             self._began = self._now()
         for batch in batches:
             self._appender.append(batch)
@@ -106,7 +111,7 @@ class _Appended:
         self._appender.flush()
 
     def undo(self) -> None:
-        self._appender.abandon()
+        self._appender.abandon(self._size_before)
 
     def due_s(self) -> float | None:
         size = self._appender.size_bytes

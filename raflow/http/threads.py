@@ -25,11 +25,12 @@ def marked(function: Callable[..., Result]) -> Callable[..., Result]:
         reply = REQUEST.get()
         if reply is None:
             return function(*args, **given)
-        reply.in_thread = True
+        mark = object()  # of this call: another one of the request may end before it, such as a teardown
+        reply.in_threads.add(mark)
         try:
             return function(*args, **given)
         finally:
-            reply.in_thread = False
+            reply.in_threads.discard(mark)
 
     return call
 

@@ -87,13 +87,15 @@ class Writing:
         plain = len(self._sinks)
         written = [(*target, batches) for target in self._targets[:plain] if batches]
         written += [(*target, letters) for target in self._targets[plain:] if letters]
+        begun: list[Target] = []  # the others hold what an earlier flush wrote, which stays
         try:
             for _, target, some in written:
+                begun.append(target)
                 target.stage(some)
-            for _, target, _ in written:
+            for target in begun:
                 target.publish()
         except BaseException:
-            for _, target, _ in written:
+            for target in begun:
                 target.undo()
             raise
         for sink, _, some in written:

@@ -43,8 +43,18 @@ class ReplyStore(ABC):
             key: At most 1,000 characters.
             digest: Of the request.
             owner: Of the claim; no two attempts have the same.
-            lease_s: For how long; a claim that is neither kept nor released by then is as if it had not been:
-                its owner has died.
+            lease_s: For how long; a claim that is neither kept, released nor renewed by then is as if it had
+                not been: its owner has died.
+        """
+
+    @abstractmethod
+    def renew(self, key: str, owner: str, lease_s: float) -> None:
+        """Prolong a claim: its owner still works. Nothing, if the claim is not theirs any more, or has its reply.
+
+        Args:
+            key: As it was claimed.
+            owner: As it was claimed.
+            lease_s: For how long from now.
         """
 
     @abstractmethod

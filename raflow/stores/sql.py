@@ -178,6 +178,11 @@ class SqlReplies(_Stored, ReplyStore):
         reply = None if row.status is None else KeptReply(row.status, json.loads(row.headers), row.body)
         return Claim(False, row.digest, reply)
 
+    def renew(self, key: str, owner: str, lease_s: float) -> None:
+        """Prolong a claim; see `ReplyStore`."""
+        with self._open() as connection:
+            connection.execute(update(_REPLIES).where(self._open_claim(key, owner)).values(until=self._now() + lease_s))
+
     def keep(self, key: str, owner: str, reply: KeptReply) -> None:
         """Keep a reply; see `ReplyStore`."""
         said = {"status": reply.status, "headers": json.dumps(dict(reply.headers)), "body": reply.body}
@@ -187,9 +192,11 @@ class SqlReplies(_Stored, ReplyStore):
 
     def release(self, key: str, owner: str) -> None:
         """Give a claim up; see `ReplyStore`."""
-        mine = self._is(key) & (_REPLIES.c.owner == owner) & _REPLIES.c.status.is_(None)
         with self._open() as connection:
-            connection.execute(delete(_REPLIES).where(mine))
+            connection.execute(delete(_REPLIES).where(self._open_claim(key, owner)))
+
+    def _open_claim(self, key: str, owner: str) -> Any:
+        return self._is(key) & (_REPLIES.c.owner == owner) & _REPLIES.c.status.is_(None)
 
 
 class SqlAllowances(_Stored, Allowances):

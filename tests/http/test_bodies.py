@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from raflow.batch import to_ipc
 from raflow.convert import shape_of
+from raflow.http.arrow_bounds import claim_of
 from raflow.http.bodies import ARROW, JSON, LINES, Brought, Reader
 
 
@@ -31,8 +32,9 @@ class Model(BaseModel):
     tags: list[str] = []
 
 
+MOST = 1 << 20
 KINDS: list[Any] = [dict, Event, Model, list[Event], list[dict[str, Any]], pa.RecordBatch, pa.Table, str, bytes]
-READERS = [Reader(shape_of(kind)) for kind in KINDS]
+READERS = [Reader(shape_of(kind), MOST) for kind in KINDS]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -48,7 +50,7 @@ def read(reader: Reader, body: bytes, media_type: str, path: dict[str, str] | No
     except HTTPException as error:
         refused = error
     if refused:
-        assert (refused.status_code in (400, 415, 422), bool(refused.detail)) == (True, True)
+        assert (refused.status_code in (400, 413, 415, 422), bool(refused.detail)) == (True, True)
         return None
     places = [*brought.rows, *brought.problems]
     assert sorted(places) == list(range(brought.total))
@@ -84,7 +86,7 @@ def test_any_changed_byte_of_an_arrow_stream_is_answered(place: int, byte: int) 
 
 @pytest.mark.parametrize("kind", [dict, Model, pa.Table])
 def test_names_that_come_several_times_are_lists(kind: Any) -> None:
-    brought = Reader(shape_of(kind)).fields({"n": "1"}, [("tags", "x"), ("tags", "y"), ("n", "lost")])
+    brought = Reader(shape_of(kind), MOST).fields({"n": "1"}, [("tags", "x"), ("tags", "y"), ("n", "lost")])
     assert (brought.total, list(brought.rows), brought.is_bulk) == (1, [0], False)
     found = brought.values.to_pylist() if kind is pa.Table else brought.values
     assert found in ([{"n": "1", "tags": ["x", "y"]}], [Model(n=1, tags=["x", "y"])])
@@ -93,7 +95,7 @@ def test_names_that_come_several_times_are_lists(kind: Any) -> None:
 @pytest.mark.parametrize("kind", [pa.Table, pa.RecordBatch, list[dict[str, Any]]])
 @pytest.mark.parametrize("line", [b"null", b"{}null", b'{"a": 1} 2', b"[]", b"7", b'"x"', b'{"a": [null, 1]}'])
 def test_lines_that_arrows_parser_is_not_made_for_are_read_or_refused(kind: Any, line: bytes) -> None:
-    brought = read(Reader(shape_of(kind)), line + b'\n{"n": 1}', LINES)
+    brought = read(Reader(shape_of(kind), MOST), line + b'\n{"n": 1}', LINES)
     assert brought
     assert brought.total == 2
     assert brought.rows == ([0, 1] if b"[null" in line else [1])
@@ -101,7 +103,7 @@ def test_lines_that_arrows_parser_is_not_made_for_are_read_or_refused(kind: Any,
 
 @pytest.mark.parametrize("kind", [pa.Table, pa.RecordBatch, list[dict[str, Any]]])
 def test_lines_that_are_nested_very_deep_are_refused(kind: Any) -> None:
-    brought = read(Reader(shape_of(kind)), b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b'\n{"n": 1}', LINES)
+    brought = read(Reader(shape_of(kind), MOST), b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b'\n{"n": 1}', LINES)
     assert brought
     assert (brought.rows, list(brought.problems)) == ([1], [0])
 
@@ -124,3 +126,53 @@ def test_columns_of_one_name_are_refused() -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
     body = to_ipc(table.to_batches(), table.schema).to_pybytes()
     assert [read(reader, body, ARROW) for reader in READERS] == [None] * len(READERS)
+
+
+def stream(table: pa.Table, compression: str | None = None) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def refusal(body: bytes, path: dict[str, str] | None = None) -> tuple[int, str]:
+    with pytest.raises(HTTPException) as refused:
+        READERS[0].body(body, ARROW, path or {})
+    return refused.value.status_code, refused.value.detail
+
+
+def test_records_that_take_no_bytes_are_bounded() -> None:
+    body = stream(pa.table({"n": pa.nulls(10**9)}))
+    assert len(body) < 300
+    assert refusal(body) == (
+        413, "the body holds 1,000,000,000 records; at most 1,048,576 are taken at once; send it in several requests",
+    )  # fmt: skip
+    two = pa.Table.from_batches([pa.record_batch({"n": pa.nulls(MOST)}), pa.record_batch({"n": pa.nulls(1)})])
+    assert refusal(stream(two))[0] == 413
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+@pytest.mark.parametrize("is_dictionary", [False, True])
+def test_what_is_larger_than_it_looks_is_refused_before_it_is_unpacked(compression: str, is_dictionary: bool) -> None:
+    values = pa.array(["x" * 5_000_000])
+    body = stream(pa.table({"text": values.dictionary_encode() if is_dictionary else values}), compression)
+    assert len(body) < 100_000
+    status, detail = refusal(body)
+    assert (status, "when it is not compressed; at most 4,194,304 are taken" in detail) == (413, True)
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+def test_streams_within_the_bounds_are_read(compression: str | None) -> None:
+    table = pa.table(
+        {"n": [1, None, 3], "text": ["a", "b", "x" * 10_000], "few": pa.array(["a", "b", "a"]).dictionary_encode()}
+    )
+    brought = read(READERS[0], stream(table, compression), ARROW)
+    assert brought
+    assert brought.values == table.to_pylist()
+    assert claim_of(stream(table, compression)).rows == 3
+
+
+def test_parameters_of_the_path_are_not_repeated_without_bounds() -> None:
+    body = stream(pa.table({"n": pa.nulls(MOST)}))
+    status, detail = refusal(body, {"name": "x" * 5})
+    assert (status, "5 characters, are too long for 1,048,576 records" in detail) == (413, True)

@@ -196,6 +196,21 @@ def test_the_bad_records_of_bulk_are_told_and_the_good_ones_written(client: http
     assert [row["device"] for row in sinks["readings"].records()] == ["a", "c"]
 
 
+def test_of_very_many_bad_records_a_thousand_are_told_and_the_others_counted(client: httpx.Client) -> None:
+    reply = client.post("/readings", json=[7] * 1_002 + [{"device": "a", "celsius": 1}])
+    found = reply.json()
+    assert (reply.status_code, found["records"], found["more_errors"]) == (207, 1, 2)
+    assert [one["index"] for one in found["errors"]] == list(range(1_000))
+
+
+def test_an_arrow_stream_of_more_records_than_bytes_are_allowed_is_413(client: httpx.Client) -> None:
+    table = pa.table({"n": pa.nulls(10**9)})
+    body = to_ipc(table.to_batches(), table.schema).to_pybytes()
+    reply = client.post("/table", content=body, headers={"Content-Type": ARROW})
+    assert reply.status_code == 413
+    assert "the body holds 1,000,000,000 records" in reply.json()["detail"]
+
+
 def test_bulk_without_a_good_record_is_an_error(client: httpx.Client) -> None:
     assert client.post("/readings", content=b"{}\nnope\n", headers={"Content-Type": LINES}).status_code == 422
     assert client.post("/readings", json=[{"device": "broken", "celsius": 1}]).status_code == 500

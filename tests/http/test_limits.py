@@ -177,6 +177,11 @@ def kept() -> int:
     return 1
 
 
+@dependency(scope="PROCESS")
+def opened() -> Iterator[int]:
+    yield 1
+
+
 def held(gate: Gate) -> Flow:
     app = Flow()
     GATES.append(gate)
@@ -193,6 +198,10 @@ def held(gate: Gate) -> Flow:
     async def needs(number: Annotated[int, kept]) -> int:
         return number
 
+    @app.service("/opens", request_timeout_s=0.05).endpoint("/")
+    def opens(number: Annotated[int, opened]) -> None:
+        gate.wait()
+
     class Slow:
         def process(self) -> None:
             gate.wait()
@@ -202,13 +211,14 @@ def held(gate: Gate) -> Flow:
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/one", {"n": 1}), ("/whole", {"n": 1}), ("/needs/", None), ("/class/", None)]
+    ("path", "body"),
+    [("/one", {"n": 1}), ("/whole", {"n": 1}), ("/needs/", None), ("/class/", None), ("/opens/", None)],
 )
 def test_threads_that_do_not_return_are_counted_wherever_they_are_held(gate: Gate, path: str, body: Any) -> None:
     asgi = held(gate).asgi()
     with serving(asgi) as client:
         assert client.request("POST" if body else "GET", path, json=body).status_code == 504
-        assert asgi.state.counts.abandoned == 1
+        until(lambda: asgi.state.counts.abandoned == 1)  # teardowns come before it
         gate.open.set()
         until(lambda: asgi.state.counts.abandoned == 0)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ import pytest
 from raflow import Flow
 from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.appending import LinesAppender
+from raflow.errors import SinkError
 from raflow.http.conversion import Results
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.writing import Writing
@@ -115,6 +117,56 @@ def test_a_client_that_left_does_not_keep_the_others_from_their_reply() -> None:
 
     asyncio.run(write())
     assert sink.ns() == [0, 1]
+
+
+def test_what_is_cancelled_before_its_flush_begins_is_not_written_later() -> None:
+    sink = HeldSink()
+
+    async def write() -> None:
+        async with opened(sink) as outlet:
+            sink.go.clear()
+            first = asyncio.create_task(outlet.write(results(0)))
+            await reached(sink)
+            late = [asyncio.create_task(outlet.write(results(n))) for n in (1, 2)]
+            await asyncio.sleep(0)  # so that they have been given
+            for one in late:
+                one.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            sink.go.set()
+            await first
+            await outlet.write(results(3))
+
+    asyncio.run(write())
+    assert sink.ns() == [0, 3]
+
+
+def test_an_outlet_goes_on_when_all_that_it_lingered_for_is_cancelled() -> None:
+    sink = HeldSink()
+
+    async def write() -> None:
+        async with opened(sink, linger_ms=1) as outlet:
+            late = asyncio.create_task(outlet.write(results(1)))
+            await asyncio.sleep(0)
+            late.cancel()
+            await asyncio.gather(late, return_exceptions=True)
+            await outlet.write(results(2))
+
+    asyncio.run(write())
+    assert sink.ns() == [2]
+
+
+def test_a_request_that_got_504_while_the_sink_stalled_is_not_written_later() -> None:
+    app, sink = held(request_timeout_s=0.05)
+    with serving(app) as client:
+        sink.go.clear()
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.post, "/collect", json={"n": 1})
+            assert sink.reached.acquire(timeout=30)
+            assert client.post("/collect", json={"n": 2}).status_code == 504
+            assert first.result().status_code == 504
+        sink.go.set()
+        assert client.post("/collect", json={"n": 3}).status_code == 200
+    assert sink.ns() == [1, 3]
 
 
 def test_a_full_buffer_takes_no_more_until_it_is_written() -> None:
@@ -292,18 +344,52 @@ def test_a_file_is_seen_when_it_is_old_enough_though_nothing_more_comes(tmp_path
 
 def test_a_failing_flush_to_an_open_file_leaves_nothing_of_it(tmp_path: Path) -> None:
     sink = HeldSink()
-    sink.breaks = 1
 
     async def write() -> list[Any]:
         async with opened(JsonLinesFiles(tmp_path), sink) as outlet:
-            failed: list[Any] = [*await asyncio.gather(outlet.write(results(1)), return_exceptions=True)]
-            await outlet.write(results(2))
+            await outlet.write(results(1))
+            sink.breaks = 1
+            failed: list[Any] = [*await asyncio.gather(outlet.write(results(2)), return_exceptions=True)]
+            await outlet.write(results(3))
             return failed
 
-    # The file is flushed before the other sink fails: this much may be there twice if the client tries again.
+    # The file is flushed before the other sink fails: its client is told that nothing was written, and tries again.
     assert [type(one) for one in asyncio.run(write())] == [FlushFailed]
-    assert sink.ns() == [2]
-    assert sum(flushed_files(tmp_path).values()) == 2
+    assert sink.ns() == [1, 3]
+    assert sorted(flushed_files(tmp_path).values()) == [1, 1]
+
+
+def test_rows_stay_where_an_earlier_flush_put_them_though_another_sink_fails(tmp_path: Path) -> None:
+    first, other = HeldSink(), HeldSink()
+
+    class Broken(JsonLinesFiles):
+        def appender(self, context: SinkContext, unit: str) -> LinesAppender | None:
+            made = super().appender(context, unit)
+            append, broken = made.append if made else None, cast("Any", made)
+
+            def append_or_fail(batch: Any) -> None:
+                if batch["n"][0].as_py() == 2:
+                    msg = "the disk is full"
+                    raise SinkError(msg)
+                assert append
+                append(batch)
+
+            broken.append = append_or_fail
+            return made
+
+    async def write() -> list[Any]:
+        async with opened(first, Broken(tmp_path / "broken"), other, JsonLinesFiles(tmp_path / "lines")) as outlet:
+            return [
+                *await asyncio.gather(outlet.write(results(1)), return_exceptions=True),
+                *await asyncio.gather(outlet.write(results(2)), return_exceptions=True),
+                *await asyncio.gather(outlet.write(results(3)), return_exceptions=True),
+            ]
+
+    outcome = asyncio.run(write())
+    assert [type(one) for one in outcome] == [type(None), FlushFailed, type(None)]
+    assert (first.ns(), other.ns()) == ([1, 3], [1, 3])
+    assert sum(flushed_files(tmp_path / "lines").values()) == 2
+    assert sum(flushed_files(tmp_path / "broken").values()) == 2
 
 
 def test_what_was_accepted_waits_as_few_batches_and_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

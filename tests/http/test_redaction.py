@@ -34,6 +34,17 @@ def test_secrets_are_found_by_where_they_stand(text: str, shown: str) -> None:
     assert redacted(text) == shown
 
 
+def test_of_a_text_that_a_client_made_very_long_the_beginning_is_logged() -> None:
+    shown = redacted(f"KeyError: '{'token' * 40_000}'")
+    assert shown == f"KeyError: '{'token' * 13_105} … (134,476 more characters are not logged)"
+
+
+@pytest.mark.parametrize("secret", ["password='hu sh'", "postgres://ada:hush@db/x", "Bearer hush-hush-hush"])
+@pytest.mark.parametrize("before", range(65_510, 65_540))
+def test_a_text_is_not_cut_so_that_half_a_secret_shows(secret: str, before: int) -> None:
+    assert "hu" not in redacted(f"{'x' * 65_000} {'x' * (before - 65_001)} {secret} {'x' * 1_000}")
+
+
 def test_tracebacks_in_the_log_have_none(caplog: pytest.LogCaptureFixture) -> None:
     with serving(leaking()) as client:
         error_id = client.get("/a").json()["error_id"]

@@ -2,7 +2,7 @@
 
 A file is hidden and locked while it is open, and published by rename. The lock goes with the process, so
 that a later appender knows which files are nobody's: it cuts them to their last whole line and publishes
-them. What was flushed is never lost, and nothing half-written is ever visible.
+them. What was flushed is not lost unless it is taken back, and nothing half-written is ever visible.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class LinesAppender(Appender):
         self._count = 0
         self._file: io.FileIO | None = None
         self._name = ""
-        self._flushed = 0
         with self._mapped("appending to"):
             os.makedirs(folder.path, exist_ok=True)
             self._recover()
@@ -67,13 +66,14 @@ class LinesAppender(Appender):
         if self._file is not None:
             with self._mapped("appending to"):
                 os.fsync(self._file.fileno())
-            self._flushed = self.size_bytes
 
-    def abandon(self) -> None:
-        """Cut the file to what was flushed, and publish it: after a failed write nothing else is known of it."""
+    def abandon(self, size_bytes: int) -> None:
+        """Cut the file to a size that it had, and publish it: after a failed write nothing else is known of it."""
         if self._file is not None:
             with suppress(OSError):
-                self._file.truncate(self._flushed)
+                self._file.truncate(size_bytes)
+                with suppress(OSError):  # the cut-off lines may be on the disk, and would be back after a crash
+                    os.fsync(self._file.fileno())
                 self._publish()
 
     def roll(self) -> None:
@@ -89,7 +89,7 @@ class LinesAppender(Appender):
             # Unbuffered: what a failed write leaves behind is in the file, where it can be cut.
             file = open(self._path(_HIDDEN + name), "xb", buffering=0)  # noqa: SIM115 - lives longer than this call
             if _locked(file) and _is_at(file, self._path(_HIDDEN + name)):
-                self._file, self._name, self._flushed, self.size_bytes = file, name, 0, 0
+                self._file, self._name, self.size_bytes = file, name, 0
                 return file
             file.close()  # another appender took it for a dead one's before it was locked
 

@@ -74,11 +74,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._unparsed += len(data)
         self._at_most = self._unparsed
         super().data_received(data)
-        if not self._unparsed or self.transport.is_closing():
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:  # but a websocket's
             return
+        if not self._unparsed or self._in_body:
+            self._bound_silence()
         if self._unparsed > self._limits.header_bytes:
             self._refuse(431)
-        elif self._deadline is None and not self._in_body:
+        elif self._unparsed and self._deadline is None and not self._in_body:
             self._await_headers()
 
     def on_headers_complete(self) -> None:
@@ -98,8 +100,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request; the next one's headers may follow at once."""
+        self._headers_came()  # the deadline was that of a body that nobody reads
         self._unparsed, self._in_body = 0, False
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """End an answer; called by uvicorn. If the request has not ended, the rest of its body has to come in time."""
+        super().on_response_complete()
+        if self._in_body and not self._is_answering() and not self.transport.is_closing():
+            self._headers_came()
+            self._await_headers()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed; called by uvicorn."""
@@ -114,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self.cycle.keep_alive = False
         elif not self._unparsed:
             self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(idle_s, self.timeout_keep_alive_handler)
+            self._bound_silence()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not self.pipeline and self._gate.is_last():
@@ -134,6 +144,13 @@ class HttpProtocol(HttpToolsProtocol):
     def _await_headers(self) -> None:
         self._deadline = self.loop.call_later(self._limits.header_timeout_s, self._late)
 
+    def _bound_silence(self) -> None:
+        """End the connection if nothing more comes after an answer: what came has ended uvicorn's own timer."""
+        if self.timeout_keep_alive_task is None and not self._is_answering():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
     def _headers_came(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
@@ -143,7 +160,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline = None
         if self._is_answering():  # to an earlier request; uvicorn's keep-alive timeout follows
             return
-        if self._unparsed:
+        if self._unparsed and not self._in_body:  # else the request has its answer already
             self._refuse(408)
         else:
             self.transport.close()

@@ -50,11 +50,14 @@ class Served(threading.Thread):
     @property
     def status(self) -> Status:
         """Where the run stands."""
-        if not self.ended.is_set():
-            return Status.RUNNING
-        sides = [self._serving.status, *([self._driver.status] if self._driver else [])]
+        return self._outcome if self.ended.is_set() else Status.RUNNING
+
+    @property
+    def _outcome(self) -> Status:
+        """How both sides have ended: a run that was stopped has not succeeded, and replaces no old data."""
         if self.error is not None:
             return Status.FAILED
+        sides = [self._serving.status, *([self._driver.status] if self._driver else [])]
         return next((one for one in sides if one is not Status.SUCCEEDED), Status.SUCCEEDED)
 
     def stats(self) -> RunStats:
@@ -88,7 +91,7 @@ class Served(threading.Thread):
             self._driver.ended.wait()
         self.error = self._serving.error or (self._driver.error if self._driver else None)
         try:
-            self._close(Status.FAILED if self.error else Status.SUCCEEDED)
+            self._close(self._outcome)
         except Exception as error:  # it reaches the user through `Run`
             self.error = self.error or error
         self._over = time.monotonic()

@@ -55,12 +55,18 @@ def test_a_file_is_seen_when_it_is_rolled_and_the_next_append_begins_another_one
     assert JsonLinesFiles(tmp_path).schema().names == ["n"]
 
 
-def test_what_is_abandoned_is_gone_and_what_was_flushed_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_flushed", [False, True])
+def test_what_is_abandoned_is_gone_though_it_was_flushed_and_what_was_there_before_is_not(
+    tmp_path: Path, is_flushed: bool
+) -> None:
     made = appender(tmp_path)
     made.append(batch(1))
     made.flush()
+    before = made.size_bytes
     made.append(batch(2))
-    made.abandon()
+    if is_flushed:
+        made.flush()
+    made.abandon(before)
     made.append(batch(3))
     made.flush()
     made.roll()
@@ -70,8 +76,8 @@ def test_what_is_abandoned_is_gone_and_what_was_flushed_is_not(tmp_path: Path) -
 def test_nothing_is_left_of_a_file_that_was_never_flushed(tmp_path: Path) -> None:
     made = appender(tmp_path)
     made.append(batch(1))
-    made.abandon()
-    made.abandon()
+    made.abandon(0)
+    made.abandon(0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,7 +90,7 @@ def test_a_full_disk_is_an_error_that_names_the_folder(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SinkError, match=f"{tmp_path}: no space left"):
         made.flush()
-    made.abandon()
+    made.abandon(0)
     assert list(tmp_path.iterdir()) == []
 
 

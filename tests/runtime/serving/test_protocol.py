@@ -101,6 +101,41 @@ def test_a_client_that_says_nothing_is_hung_up_on(port: Port, start: Start) -> N
         assert wire.rest() == b""
 
 
+HASTY, IMPATIENT = {"header_timeout_s": 0.1, "keep_alive_s": 30.0}, {"header_timeout_s": 30.0, "keep_alive_s": 0.1}
+
+
+@pytest.mark.parametrize(("limits", "part"), [(HASTY, b""), (HASTY, b"a"), (IMPATIENT, b"a"), (IMPATIENT, b"abc")])
+def test_a_body_that_ends_late_or_never_does_not_keep_an_answered_connection(
+    port: Port, start: Start, limits: dict[str, float], part: bytes
+) -> None:
+    start(App(), **limits)
+    with Wire(port.address) as wire:
+        wire.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n")
+        assert wire.answer()[0] == 404
+        wire.send(part)
+        assert wire.rest() == b""
+
+
+def test_half_a_chunk_after_the_answer_gets_no_other_one(port: Port, start: Start) -> None:
+    start(App(), header_timeout_s=0.1, keep_alive_s=30)
+    with Wire(port.address) as wire:
+        wire.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        assert wire.answer()[0] == 404
+        wire.send(b"5")
+        assert wire.rest() == b""
+
+
+def test_a_body_that_comes_after_the_answer_leaves_the_connection_to_the_next_request(port: Port, start: Start) -> None:
+    start(App())
+    with Wire(port.address) as wire:
+        for _ in range(2):
+            wire.send(b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n")
+            assert wire.answer()[0] == 404
+            wire.send(b"abc")
+        wire.send(WHO)
+        assert wire.answer()[0] == 200
+
+
 def test_line_ends_between_requests_do_not_keep_a_connection(port: Port, start: Start) -> None:
     start(App(), header_timeout_s=0.1, keep_alive_s=30)
     with Wire(port.address) as wire:
