@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,72 @@ def test_record_functions_map_drop_and_flatten() -> None:
     stream = numbers(3)
     assert found(stream.map(lambda r: {"n": r["n"] * 2} if r["n"] else None)) == [{"n": 2}, {"n": 4}]
     assert found(stream.flat_map(lambda r: [r] * r["n"])) == [{"n": 1}, {"n": 2}, {"n": 2}]
+
+
+def scale(record: dict[str, Any], factor: int) -> dict[str, Any]:
+    return {"n": record["n"] * factor}
+
+
+@dataclass
+class Scale:
+    factor: int
+    n: str = "a field, which is no parameter"
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        return {"n": record["n"] * self.factor}
+
+
+@dataclass
+class Number:
+    n: int
+
+
+@dataclass
+class Adding:
+    record: str
+
+    def __call__(self, record: Number) -> Number:
+        return Number(record.n + 1)
+
+
+class Waiting(Scale):
+    async def __call__(self, record: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return {"n": record["n"] * self.factor}
+
+
+class Repeating(Scale):
+    def __call__(self, record: dict[str, Any]) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        yield from [record] * (self.factor - 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "title", "results"),
+    [
+        (functools.partial(scale, factor=2), "scale", [0, 2]),
+        (functools.partial(functools.partial(scale, factor=2), factor=3), "scale", [0, 3]),
+        (functools.lru_cache(lambda n: n), "<lambda>", None),
+        (Scale(2), "Scale", [0, 2]),
+        (Waiting(2), "Waiting", [0, 2]),
+        (Repeating(3), "Repeating", [0, 0, 1, 1]),
+        (functools.partial(Repeating(3)), "Repeating", [0, 0, 1, 1]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_partials_and_instances_that_can_be_called_are_functions(code: Any, title: str, results: Any) -> None:
+    stream = numbers(2).map(code)
+    assert repr(stream).endswith(f"→ {title.strip('<>')}>")
+    if results is not None:
+        assert [row["n"] for row in found(stream)] == results
+
+
+def test_an_instance_gets_the_record_type_of_its_call() -> None:
+    assert found(numbers(2).map(Adding("x"))) == [{"n": 1}, {"n": 2}]
+    assert numbers(2).map(functools.partial(Adding("x"))).schema() == pa.schema([("n", pa.int64())])
+
+
+def test_a_partial_that_cannot_take_the_record_is_refused() -> None:
+    with pytest.raises(InvalidProcessor, match="'scale' must take one record or batch"):
+        numbers(2).map(functools.partial(scale, record={}))
 
 
 def test_a_batch_function_gets_a_record_batch_if_it_does_not_say_what() -> None:

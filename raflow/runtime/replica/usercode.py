@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raflow import convert
 from raflow.code import Code
+from raflow.dependencies.needs import routine_of
 from raflow.dependencies.side_output import Pushed
 from raflow.plan import Op
 from raflow.runtime.replica import keeping
@@ -42,13 +43,11 @@ class UserCode:
 
     def setup(self) -> None:
         """Make the instance and call its `setup`."""
-        code = self.function
-        if isinstance(code, type):
-            self.instance = code()
+        if isinstance(self.function, type):
+            self.instance = self.function()
             self.side = side if isinstance(side := getattr(self.instance, "pushed", None), Pushed) else None
             self._maybe_call("setup")
-            code = self.instance.process
-        self.call = _returning(code, self._run)
+        self.call = _returning(self._code(), self._run)
 
     def teardown(self) -> None:
         """Call the instance's `teardown`; called once, also after errors."""
@@ -190,7 +189,7 @@ class UserCode:
         return results
 
     def _code(self) -> Any:
-        return self.function if self.instance is None else self.instance.process
+        return routine_of(self.function if self.instance is None else self.instance.process)
 
     def _maybe_call(self, name: str) -> None:
         method = getattr(self.instance, name, None)
