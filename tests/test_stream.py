@@ -71,6 +71,42 @@ def test_record_functions_map_drop_and_flatten() -> None:
     assert found(stream.flat_map(lambda r: [r] * r["n"])) == [{"n": 1}, {"n": 2}, {"n": 2}]
 
 
+def words(record: dict[str, Any]) -> Any:
+    if not record["n"]:
+        return None
+    return ({"word": "x" * (record["n"] // (record["n"] - 2))} for _ in range(record["n"]))
+
+
+def test_generators_that_a_record_function_returns_flatten() -> None:
+    assert found(numbers(3).flat_map(lambda r: ({"n": n} for n in range(r["n"])))) == [{"n": 0}, {"n": 0}, {"n": 1}]
+    assert found(numbers(2).flat_map(lambda r: map(dict, [r, r]))) == [{"n": 0}, {"n": 0}, {"n": 1}, {"n": 1}]
+
+
+async def two(record: dict[str, Any]) -> Any:
+    return iter([record, record])
+
+
+def test_a_coroutine_may_return_a_generator() -> None:
+    assert found(numbers(2).flat_map(two)) == [{"n": 0}, {"n": 0}, {"n": 1}, {"n": 1}]
+
+
+def test_a_returned_generator_that_fails_is_the_failure_of_its_record() -> None:
+    kept = numbers(4).flat_map(words, on_error="skip")
+    assert found(kept) == [{"word": ""}, *[{"word": "xxx"}] * 3]
+    with pytest.raises(RunFailed, match="record 2: ZeroDivisionError"):
+        found(numbers(4).flat_map(words))
+
+
+def test_a_returned_generator_is_tried_again() -> None:
+    calls: list[int] = []
+
+    def flaky(record: dict[str, Any]) -> Any:
+        calls.append(record["n"])
+        return ({"n": 10 // (len(calls) - 1)} for _ in range(2))
+
+    assert found(numbers(1).flat_map(flaky, retry=raflow.Retry(times=1, delay_s=0))) == [{"n": 10}, {"n": 10}]
+
+
 def scale(record: dict[str, Any], factor: int) -> dict[str, Any]:
     return {"n": record["n"] * factor}
 

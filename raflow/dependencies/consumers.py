@@ -194,7 +194,7 @@ def _asynchronous(function: Any) -> Callable[..., Any]:
 
     async def one(self: _Consumer, record: Any) -> Any:
         async with self.awaited() as call:
-            return await call(record)
+            return _ran(await call(record))
 
     return one
 
@@ -210,6 +210,11 @@ def _synchronous(function: Any) -> Callable[..., Any]:
 
     def one(self: _Consumer, record: Any) -> Any:
         with self.at_once() as call:
-            return call(record)
+            return _ran(call(record))
 
     return one
+
+
+def _ran(result: Any) -> Any:
+    """Return a list in place of a generator that was returned, which may need what ends with the call."""
+    return list(result) if isinstance(result, Iterator) else result
