@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,28 @@ def test_an_instance_gets_the_record_type_of_its_call() -> None:
 def test_a_partial_that_cannot_take_the_record_is_refused() -> None:
     with pytest.raises(InvalidProcessor, match="'scale' must take one record or batch"):
         numbers(2).map(functools.partial(scale, record={}))
+
+
+@dataclass
+class Priced:
+    price: Decimal
+
+
+def priced(record: Priced) -> Priced:
+    return record
+
+
+@pytest.mark.parametrize("code", [priced, lambda record: record])
+def test_decimals_with_many_places_come_back(code: Any, tmp_path: Path) -> None:
+    prices = [Decimal("1.5"), Decimal("2.012345678901234567"), Decimal(3)]
+    for number, price in enumerate(prices):
+        table = pa.table({"price": pa.array([price], pa.decimal128(38, 18))})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    source = ParquetFiles(str(tmp_path / "*.parquet"))
+    assert [row["price"] for row in found(Flow().read(source).map(code))] == prices
+    out = ParquetFiles(str(tmp_path / "out"))
+    Flow().read(source).map(code).write(out).run(engine="local")
+    assert [row["price"] for row in found(Flow().read(ParquetFiles(str(tmp_path / "out"))))] == prices
 
 
 def test_a_batch_function_gets_a_record_batch_if_it_does_not_say_what() -> None:
