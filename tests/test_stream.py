@@ -51,6 +51,28 @@ def found(stream: Stream) -> list[dict[str, Any]]:
 # -- steps ------------------------------------------------------------------------------------------------
 
 
+def test_a_write_that_is_said_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    stream, memory = numbers(3), MemorySink()
+    for folder in ("out", "out/"):
+        run = stream.write(ParquetFiles(f"{tmp_path}/{folder}", if_exists="overwrite")).run(engine="local")
+        assert run.stats().stages[0].counts.rows_in == 3
+        assert pq.read_table(tmp_path / "out").num_rows == 3
+    stream.write([ParquetFiles(tmp_path / "out", if_exists="overwrite"), ParquetFiles(tmp_path / "other"), memory])
+    stream.write(memory).run(engine="local")
+    assert (pq.read_table(tmp_path / "out").num_rows, pq.read_table(tmp_path / "other").num_rows) == (3, 3)
+    assert len(memory.records()) == 3
+
+
+def test_two_streams_of_a_flow_are_not_written_to_one_folder(tmp_path: Path) -> None:
+    flow = Flow("reports")
+    flow.read(MemorySource(TRIPS)).write(ParquetFiles(tmp_path / "report"))
+    message = r"flow 'reports' has another stream that is written to ParquetFiles\('.*report'\)"
+    with pytest.raises(InvalidOption, match=message):
+        flow.read(MemorySource(TRIPS)).write(ParquetFiles(tmp_path / "report"))
+    flow.read(MemorySource(TRIPS)).write(ParquetFiles(tmp_path / "other"))
+    assert len(flow.nodes) == 2
+
+
 def test_each_step_makes_a_new_stream_and_runs_nothing() -> None:
     calls: list[int] = []
 
