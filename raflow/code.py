@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from raflow.dependencies.needs import needs
+from raflow.dependencies.needs import annotated_of, needs
 from raflow.errors import InvalidProcessor
 
 EMPTY = inspect.Parameter.empty
@@ -20,7 +20,7 @@ class Code:
     """User code that gets records or batches."""
 
     function: Callable[..., Any]
-    """A function, or a class with `process` and, if wanted, `setup` and `teardown`."""
+    """A function or another object that is called, or a class with `process` and, if wanted, `setup` and `teardown`."""
     takes: Any = EMPTY
     """What it gets if its first parameter has no annotation."""
     keeps: bool = False
@@ -37,7 +37,7 @@ class Code:
         """
         function, first = called(self.function, name)
         try:
-            hints = typing.get_type_hints(function, include_extras=True)
+            hints = typing.get_type_hints(annotated_of(function), include_extras=True)
         except NameError as error:
             msg = f"processor {name!r}: its annotations use {error.name!r}, which its module does not define"
             raise InvalidProcessor(msg) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from raflow.decorated import Made, adding
@@ -19,6 +20,11 @@ from raflow.stream import Stream
 if TYPE_CHECKING:
     from raflow.plan import Plan
     from raflow.runtime.run import Run
+
+
+def _is_same(one: Sink, other: Sink) -> bool:
+    """Return whether two sinks write to the same place."""
+    return one is other or (one.place is not None and type(one) is type(other) and one.place == other.place)
 
 
 class Flow:
@@ -76,8 +82,31 @@ class Flow:
         return (*(processor.node for processor in self.processors), *self._written)
 
     def add_stream(self, node: Node) -> None:
-        """Add a stream that is written: a node with sinks. `Stream.write` calls this."""
-        self._written.append(node)
+        """Add a stream that is written: a node with sinks. `Stream.write` calls this.
+
+        What the same stream has been told to write to the same place before is replaced, as where a cell of
+        a notebook is run again: written twice, each record would be there twice.
+
+        Raises:
+            InvalidOption: Another stream of the Flow writes to the same folder.
+        """
+        kept = []
+        for earlier in self._written:
+            again = [one for one in earlier.sinks if any(_is_same(one, sink) for sink in node.sinks)]
+            if earlier.inputs != node.inputs:
+                self._refuse_folder([one for one in again if one.place is not None])
+                again = []
+            sinks = tuple(one for one in earlier.sinks if one not in again)
+            kept += [earlier] if not again else [replace(earlier, sinks=sinks)] if sinks else []
+        self._written = [*kept, node]
+
+    def _refuse_folder(self, sinks: Sequence[Sink]) -> None:
+        if sinks:
+            msg = (
+                f"flow {self.flow_id!r} has another stream that is written to {sinks[0]!r}, so that all its records "
+                "would be beside these; write the union of both, or to another folder, or begin with a new Flow"
+            )
+            raise InvalidOption(msg)
 
     def read(self, source: Origin) -> Stream:
         """Return a lazy stream of the records of a source; nothing is read yet.

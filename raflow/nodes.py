@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from raflow.code import Code
@@ -59,6 +60,8 @@ def united(nodes: Sequence[Node]) -> Node:
 
 def title_of(function: Any) -> str:
     """Return the name of a function that was given none."""
+    while isinstance(function, partial):
+        function = function.func
     return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
 
 

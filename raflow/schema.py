@@ -6,6 +6,7 @@ not fit is an error. The driver agrees on the schema; replicas tell it what they
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -28,13 +29,19 @@ class SchemaWidened(Exception):
 
 
 def fix(field: pa.Field) -> pa.Field:
-    """Return the field marked as decided by a record type: it never widens."""
+    """Return the field marked as decided by a record type: it never widens, but for the digits of decimals."""
     return field.with_metadata(_FIXED)
 
 
 def is_fixed(field: pa.Field) -> bool:
     """Return whether a record type has decided the field's type."""
     return bool(field.metadata and field.metadata.get(b"raflow") == b"fixed")
+
+
+def same_but_digits(one: pa.DataType, other: pa.DataType) -> bool:
+    """Return whether two types are the same but for the digits of decimals, which no annotation can say."""
+    kinds = [re.sub(r"decimal\d+\(\d+, -?\d+\)", "decimal", str(kind)) for kind in (one, other)]
+    return kinds[0] == kinds[1]
 
 
 def merge(schemas: Iterable[pa.Schema], *, what: str = "the run's schema") -> pa.Schema:

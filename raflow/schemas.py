@@ -15,7 +15,7 @@ from raflow import convert
 from raflow.code import Code
 from raflow.credentials import Credentials
 from raflow.errors import RaflowError, SchemaError
-from raflow.nodes import Node, ancestry
+from raflow.nodes import Node, ancestry, title_of
 from raflow.operators.contract import Narrow, Wide
 from raflow.schema import is_fixed, merge
 from raflow.sources import Source
@@ -130,5 +130,5 @@ def _check_same_columns(one: pa.Schema, other: pa.Schema) -> None:
 def label(work: Code | Narrow | Wide) -> str:
     """Return what is done, in a few words."""
     if isinstance(work, Code):
-        return str(getattr(work.function, "__name__", type(work.function).__name__))
+        return title_of(work.function)
     return work.label

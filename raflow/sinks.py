@@ -63,6 +63,8 @@ class Sink(ABC):
     """True if the data lands in one process only; the Ray engine refuses it."""
     in_driver: bool = False
     """True if what is committed stays in the driver's process; replicas of collectors, which commit, have no such."""
+    place: object = None
+    """What is equal for sinks that write to the same folder, so that no two streams of a Flow do; None: nothing is."""
     one_node: bool = False
     """True if the data lands on one node only (a local path); needs `shared_path=True` on several."""
 

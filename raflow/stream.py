@@ -254,11 +254,13 @@ class Stream:
     def write(self, sink: Sink | Sequence[Sink]) -> Flow:
         """Have the records written when the Flow is run; returns the Flow: `stream.write(sink).run()`.
 
+        Said again of the same stream and folder, it takes the place of what was said before.
+
         Args:
             sink: Where they go; several each get all of them.
 
         Raises:
-            InvalidOption: It is no sink.
+            InvalidOption: It is no sink, or another stream of the Flow is written to the same folder.
         """
         sinks = tuple(sink) if isinstance(sink, (list, tuple)) else (sink,)
         if not sinks or not all(isinstance(one, Sink) for one in sinks):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,28 @@ def found(stream: Stream) -> list[dict[str, Any]]:
 # -- steps ------------------------------------------------------------------------------------------------
 
 
+def test_a_write_that_is_said_again_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    stream, memory = numbers(3), MemorySink()
+    for folder in ("out", "out/"):
+        run = stream.write(ParquetFiles(f"{tmp_path}/{folder}", if_exists="overwrite")).run(engine="local")
+        assert run.stats().stages[0].counts.rows_in == 3
+        assert pq.read_table(tmp_path / "out").num_rows == 3
+    stream.write([ParquetFiles(tmp_path / "out", if_exists="overwrite"), ParquetFiles(tmp_path / "other"), memory])
+    stream.write(memory).run(engine="local")
+    assert (pq.read_table(tmp_path / "out").num_rows, pq.read_table(tmp_path / "other").num_rows) == (3, 3)
+    assert len(memory.records()) == 3
+
+
+def test_two_streams_of_a_flow_are_not_written_to_one_folder(tmp_path: Path) -> None:
+    flow = Flow("reports")
+    flow.read(MemorySource(TRIPS)).write(ParquetFiles(tmp_path / "report"))
+    message = r"flow 'reports' has another stream that is written to ParquetFiles\('.*report'\)"
+    with pytest.raises(InvalidOption, match=message):
+        flow.read(MemorySource(TRIPS)).write(ParquetFiles(tmp_path / "report"))
+    flow.read(MemorySource(TRIPS)).write(ParquetFiles(tmp_path / "other"))
+    assert len(flow.nodes) == 2
+
+
 def test_each_step_makes_a_new_stream_and_runs_nothing() -> None:
     calls: list[int] = []
 
@@ -68,6 +92,130 @@ def test_record_functions_map_drop_and_flatten() -> None:
     stream = numbers(3)
     assert found(stream.map(lambda r: {"n": r["n"] * 2} if r["n"] else None)) == [{"n": 2}, {"n": 4}]
     assert found(stream.flat_map(lambda r: [r] * r["n"])) == [{"n": 1}, {"n": 2}, {"n": 2}]
+
+
+def words(record: dict[str, Any]) -> Any:
+    if not record["n"]:
+        return None
+    return ({"word": "x" * (record["n"] // (record["n"] - 2))} for _ in range(record["n"]))
+
+
+def test_generators_that_a_record_function_returns_flatten() -> None:
+    assert found(numbers(3).flat_map(lambda r: ({"n": n} for n in range(r["n"])))) == [{"n": 0}, {"n": 0}, {"n": 1}]
+    assert found(numbers(2).flat_map(lambda r: map(dict, [r, r]))) == [{"n": 0}, {"n": 0}, {"n": 1}, {"n": 1}]
+
+
+async def two(record: dict[str, Any]) -> Any:
+    return iter([record, record])
+
+
+def test_a_coroutine_may_return_a_generator() -> None:
+    assert found(numbers(2).flat_map(two)) == [{"n": 0}, {"n": 0}, {"n": 1}, {"n": 1}]
+
+
+def test_a_returned_generator_that_fails_is_the_failure_of_its_record() -> None:
+    kept = numbers(4).flat_map(words, on_error="skip")
+    assert found(kept) == [{"word": ""}, *[{"word": "xxx"}] * 3]
+    with pytest.raises(RunFailed, match="record 2: ZeroDivisionError"):
+        found(numbers(4).flat_map(words))
+
+
+def test_a_returned_generator_is_tried_again() -> None:
+    calls: list[int] = []
+
+    def flaky(record: dict[str, Any]) -> Any:
+        calls.append(record["n"])
+        return ({"n": 10 // (len(calls) - 1)} for _ in range(2))
+
+    assert found(numbers(1).flat_map(flaky, retry=raflow.Retry(times=1, delay_s=0))) == [{"n": 10}, {"n": 10}]
+
+
+def scale(record: dict[str, Any], factor: int) -> dict[str, Any]:
+    return {"n": record["n"] * factor}
+
+
+@dataclass
+class Scale:
+    factor: int
+    n: str = "a field, which is no parameter"
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        return {"n": record["n"] * self.factor}
+
+
+@dataclass
+class Number:
+    n: int
+
+
+@dataclass
+class Adding:
+    record: str
+
+    def __call__(self, record: Number) -> Number:
+        return Number(record.n + 1)
+
+
+class Waiting(Scale):
+    async def __call__(self, record: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        return {"n": record["n"] * self.factor}
+
+
+class Repeating(Scale):
+    def __call__(self, record: dict[str, Any]) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        yield from [record] * (self.factor - 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "title", "results"),
+    [
+        (functools.partial(scale, factor=2), "scale", [0, 2]),
+        (functools.partial(functools.partial(scale, factor=2), factor=3), "scale", [0, 3]),
+        (functools.lru_cache(lambda n: n), "<lambda>", None),
+        (Scale(2), "Scale", [0, 2]),
+        (Waiting(2), "Waiting", [0, 2]),
+        (Repeating(3), "Repeating", [0, 0, 1, 1]),
+        (functools.partial(Repeating(3)), "Repeating", [0, 0, 1, 1]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_partials_and_instances_that_can_be_called_are_functions(code: Any, title: str, results: Any) -> None:
+    stream = numbers(2).map(code)
+    assert repr(stream).endswith(f"→ {title.strip('<>')}>")
+    if results is not None:
+        assert [row["n"] for row in found(stream)] == results
+
+
+def test_an_instance_gets_the_record_type_of_its_call() -> None:
+    assert found(numbers(2).map(Adding("x"))) == [{"n": 1}, {"n": 2}]
+    assert numbers(2).map(functools.partial(Adding("x"))).schema() == pa.schema([("n", pa.int64())])
+
+
+def test_a_partial_that_cannot_take_the_record_is_refused() -> None:
+    with pytest.raises(InvalidProcessor, match="'scale' must take one record or batch"):
+        numbers(2).map(functools.partial(scale, record={}))
+
+
+@dataclass
+class Priced:
+    price: Decimal
+
+
+def priced(record: Priced) -> Priced:
+    return record
+
+
+@pytest.mark.parametrize("code", [priced, lambda record: record])
+def test_decimals_with_many_places_come_back(code: Any, tmp_path: Path) -> None:
+    prices = [Decimal("1.5"), Decimal("2.012345678901234567"), Decimal(3)]
+    for number, price in enumerate(prices):
+        table = pa.table({"price": pa.array([price], pa.decimal128(38, 18))})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    source = ParquetFiles(str(tmp_path / "*.parquet"))
+    assert [row["price"] for row in found(Flow().read(source).map(code))] == prices
+    out = ParquetFiles(str(tmp_path / "out"))
+    Flow().read(source).map(code).write(out).run(engine="local")
+    assert [row["price"] for row in found(Flow().read(ParquetFiles(str(tmp_path / "out"))))] == prices
 
 
 def test_a_batch_function_gets_a_record_batch_if_it_does_not_say_what() -> None:

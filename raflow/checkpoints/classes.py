@@ -91,7 +91,7 @@ def _dataclass(value: Any) -> Form | None:
     kind = type(value)
     if not dataclasses.is_dataclass(kind) or isinstance(value, _BUILTINS) or _pickles_itself(kind):
         return None
-    names = [field.name for field in dataclasses.fields(kind)]
+    names = _names(kind)
     whole = all(hasattr(value, name) for name in names) and getattr(value, "__dict__", {}).keys() <= set(names)
     path = path_of(kind) if whole else None
     return _fielded("dataclass", path, [(name, getattr(value, name)) for name in names]) if path else None
@@ -105,9 +105,14 @@ def _pickles_itself(kind: type) -> bool:
 def _make_dataclass(parts: list[Any]) -> Any:
     kind = class_at(parts[0])
     made = object.__new__(kind)
-    for name, part in _fields_of(parts, getattr(kind, "__dataclass_fields__", ())).items():
+    for name, part in _fields_of(parts, _names(kind) if dataclasses.is_dataclass(kind) else ()).items():
         object.__setattr__(made, name, part)
     return made
+
+
+def _names(kind: Any) -> list[str]:
+    """Return the fields that instances have: class variables and what only the constructor takes are none."""
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _pydantic(value: Any) -> Form | None:
@@ -117,6 +122,8 @@ def _pydantic(value: Any) -> Form | None:
         return None
     state = value.__getstate__()
     fields = state.pop("__dict__")
+    if fields.keys() != type(value).model_fields.keys():  # such as the values of cached properties
+        return None
     return _fielded("pydantic", path, [*fields.items(), ("__state__", state)])
 
 

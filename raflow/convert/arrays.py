@@ -14,7 +14,7 @@ from raflow.convert.columns import VALUE_ERRORS, children
 from raflow.convert.fields import ATOMS
 from raflow.convert.plain import PLAIN, Unfit, plain
 from raflow.errors import SchemaError
-from raflow.schema import is_fixed, merge
+from raflow.schema import is_fixed, merge, same_but_digits
 
 _t = pa.types
 _ZONED = pa.timestamp("us", "UTC")
@@ -62,7 +62,7 @@ def array_of(values: list[Any], hint: pa.Field | None, declared: bool = False) -
         return pa.nulls(len(values), wanted), {}
     if hint is not None and is_fixed(hint):
         unfits = _unfits(values, kinds, wanted)
-        return (None, unfits) if unfits else _typed(values, kinds, wanted)
+        return (None, unfits) if unfits else _with_digits(values, kinds, wanted)
     return _nested(values, kinds, wanted) if kinds.intersection(_NESTED) else _flat(values, kinds, wanted)
 
 
@@ -89,6 +89,8 @@ def _flat(values: list[Any], kinds: set[type], wanted: pa.DataType) -> tuple[pa.
     unfits = _unfits(values, kinds, ATOMS[float] if _t.is_integer(kind) else kind)
     if unfits:
         return None, unfits
+    if Decimal in kinds and _t.is_decimal(kind):
+        return _with_digits(values, kinds, kind)
     own = ATOMS[float] if float in kinds else _natural(first)
     return _typed(values, kinds, kind if widen(kind, own) == kind else own)
 
@@ -101,7 +103,7 @@ def _natural(value: Any) -> pa.DataType:
 
 def _nested(values: list[Any], kinds: set[type], wanted: pa.DataType) -> tuple[pa.Array, Unfits]:
     if not _unfits(values, kinds, wanted):
-        return _typed(values, kinds, wanted)
+        return _with_digits(values, kinds, wanted)
     try:
         array = pa.array(values)
     except VALUE_ERRORS:
@@ -150,6 +152,29 @@ def _typed(values: list[Any], kinds: set[type], kind: pa.DataType) -> tuple[pa.A
     middle = len(values) // 2
     (_, unfits), (_, others) = _typed(values[:middle], kinds, kind), _typed(values[middle:], kinds, kind)
     return None, {**unfits, **{middle + index: found for index, found in others.items()}}
+
+
+def _with_digits(values: list[Any], kinds: set[type], wanted: pa.DataType) -> tuple[pa.Array, Unfits]:
+    """Return values in a type, or in one with more digits where decimals in them need it."""
+    array, unfits = _typed(values, kinds, wanted)
+    if not unfits or "decimal" not in str(wanted):
+        return array, unfits
+    wider = _more_digits(values, wanted)
+    return (array, unfits) if wider is None else _typed(values, kinds, wider)
+
+
+def _more_digits(values: list[Any], wanted: pa.DataType) -> pa.DataType | None:
+    """Return the type with the digits that values need; None if they differ from it in more than digits."""
+    try:
+        own = pa.array([value for value in values if type(value) is not Decimal or value.is_finite()]).type
+    except VALUE_ERRORS:
+        return None
+    if _t.is_nested(wanted):
+        own = widen(wanted, own)
+    elif _t.is_decimal(own):
+        places = max(own.scale, ATOMS[Decimal].scale)
+        own = pa.decimal128(38, places) if own.precision - own.scale + places <= 38 else own
+    return own if own is not None and same_but_digits(own, wanted) else None
 
 
 def _floats(values: list[Any], kind: pa.DataType) -> pa.Array:

@@ -47,6 +47,29 @@ def entries(build: Build, values: dict[str, Any]) -> dict[str, Any]:
     return dict(zip(values, column(build, list(values.values())), strict=True))
 
 
+def without_nulls(inner: Iterable[tuple[str, bool, Build | None]], row: dict[str, Any]) -> dict[str, Any]:
+    """Return a record type's values by column without the nulls that stand for defaults, all the way down.
+
+    Args:
+        inner: Columns, whether null stands for their default, and what does the same inside of them.
+        row: The values.
+    """
+    result = dict(row)
+    for name, has_default, trim in inner:
+        value = result.get(name)
+        if value is None:
+            if has_default:
+                result.pop(name, None)
+        elif trim is not None:
+            result[name] = trim(value)
+    return result
+
+
+def model(validate: Build, trim: Build, value: Any) -> Any:
+    """Return a pydantic model made from values of which some nulls stand for defaults."""
+    return validate(trim(value))
+
+
 def uuid(value: Any) -> UUID:
     """Return a UUID from its text."""
     return value if isinstance(value, UUID) else UUID(value)

@@ -126,7 +126,7 @@ def _make(kind: Any, fields: list[Field], lists: list[list[Any]], rows: int) -> 
         return _mappings(fields, lists, rows)
     if issubclass(kind, BaseModel):
         return _models(kind).validate_python(_inputs(fields, lists, rows))
-    if any(_defaults(field) and None in values for field, values in zip(fields, lists, strict=True)):
+    if any(field.null_is_default and None in values for field, values in zip(fields, lists, strict=True)):
         every = _initial(kind)
         return [build.record(kind, every, row) for row in _mappings(fields, lists, rows)]
     built = [build.column(field.value.build, values) for field, values in zip(fields, lists, strict=True)]
@@ -156,21 +156,17 @@ def _mappings(fields: list[Field], lists: list[list[Any]], rows: int) -> Iterabl
     return (dict(zip(columns, row, strict=True)) for row in _rows(lists, rows))
 
 
-def _defaults(field: Field) -> bool:
-    """Return whether a null stands for the field's default."""
-    return not field.required and not field.value.nullable
-
-
 @lru_cache(maxsize=128)
 def _models(kind: type[BaseModel]) -> TypeAdapter[list[Any]]:
     return TypeAdapter(list[kind])  # type: ignore[valid-type]
 
 
 def _inputs(fields: list[Field], lists: list[list[Any]], rows: int) -> list[dict[str, Any]]:
-    """Return pydantic's input: a null that stands for a default is left out."""
-    found = list(_mappings(fields, lists, rows))
+    """Return pydantic's input: a null that stands for a default is left out, also in what a record holds."""
+    trimmed = [build.column(field.value.trim, values) for field, values in zip(fields, lists, strict=True)]
+    found = list(_mappings(fields, trimmed, rows))
     for field, values in zip(fields, lists, strict=True):
-        if _defaults(field) and None in values:
+        if field.null_is_default and None in values:
             for row in found:
                 if row[field.column] is None:
                     del row[field.column]

@@ -52,6 +52,8 @@ class Value:
     """Makes the Python value from Arrow's, which is never None here; None if they are the same."""
     nullable: bool = False
     """Whether None is allowed."""
+    trim: Build | None = None
+    """Leaves out the nulls inside of Arrow's value that stand for defaults; None if there can be none."""
     is_open: bool = False
     """Whether values decide the type: `Any`, and datetimes, which have a time zone or not."""
 
@@ -71,6 +73,11 @@ class Field:
     """Whether the constructor takes it by position."""
     initial: bool = True
     """Whether the constructor takes it at all."""
+
+    @property
+    def null_is_default(self) -> bool:
+        """Whether a null stands for the default."""
+        return not self.required and not self.value.nullable
 
     def wanted(self) -> pa.Field:
         """Return it as a column that a source is asked for."""
@@ -226,7 +233,8 @@ def _sequence(annotation: Any, where: str, outer: tuple[type, ...]) -> Value:
         _refuse(where, annotation)
     item = value_of(kinds.pop(), where, outer)
     built = None if container is list and item.build is None else partial(build.items, container, item.build)
-    return Value(pa.list_(item.type), built, is_open=item.is_open)
+    trim = partial(build.items, list, item.trim) if item.trim else None
+    return Value(pa.list_(item.type), built, trim=trim, is_open=item.is_open)
 
 
 def _mapping(annotation: Any, where: str, outer: tuple[type, ...]) -> Value:
@@ -235,16 +243,21 @@ def _mapping(annotation: Any, where: str, outer: tuple[type, ...]) -> Value:
         _refuse(where, annotation)
     item = value_of(values, where, outer)
     built = partial(build.entries, item.build) if item.build else None
-    return Value(pa.map_(pa.string(), item.type), built, is_open=item.is_open)
+    trim = partial(build.entries, item.trim) if item.trim else None
+    return Value(pa.map_(pa.string(), item.type), built, trim=trim, is_open=item.is_open)
 
 
 def _nested(kind: type, outer: tuple[type, ...]) -> Value:
     fields = [field for field in fields_of(kind, outer) if field.initial]
     struct = pa.struct([field.wanted() for field in fields])
     is_open = any(field.value.is_open for field in fields)
+    inner = [(field.column, field.null_is_default, field.value.trim) for field in fields]
+    trims = tuple(one for one in inner if any(one[1:]))
+    trim = partial(build.without_nulls, trims) if trims else None
+    built: Build = partial(build.record, kind, tuple(fields))
     if issubclass(kind, BaseModel):
-        return Value(struct, kind.model_validate, is_open=is_open)
-    return Value(struct, partial(build.record, kind, tuple(fields)), is_open=is_open)
+        built = partial(build.model, kind.model_validate, trim) if trim else kind.model_validate
+    return Value(struct, built, trim=trim, is_open=is_open)
 
 
 def holds_map(kind: pa.DataType) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from raflow.credentials import Credentials
 from raflow.dependencies.credentials import FlowCredentials
 from raflow.dependencies.making import Kept, bound, is_awaited
-from raflow.dependencies.needs import check, closure, hints_of, needs
+from raflow.dependencies.needs import check, closure, hints_of, needs, routine_of
 from raflow.dependencies.scopes import Scope, is_given, name_of, scope_of
 from raflow.dependencies.side_output import Outlets, Pushed, numbered
 from raflow.errors import InvalidDependency
@@ -32,7 +32,7 @@ def with_dependencies(code: Any, name: str, credentials: Credentials) -> Any:
     Raises:
         InvalidDependency: A dependency cannot be made, or not in a consumer.
     """
-    function = getattr(code, "process", code)
+    function = getattr(code, "process", code) if isinstance(code, type) else routine_of(code)
     wants = needs(function)
     if not wants:
         return code
@@ -194,7 +194,7 @@ def _asynchronous(function: Any) -> Callable[..., Any]:
 
     async def one(self: _Consumer, record: Any) -> Any:
         async with self.awaited() as call:
-            return await call(record)
+            return _ran(await call(record))
 
     return one
 
@@ -210,6 +210,11 @@ def _synchronous(function: Any) -> Callable[..., Any]:
 
     def one(self: _Consumer, record: Any) -> Any:
         with self.at_once() as call:
-            return call(record)
+            return _ran(call(record))
 
     return one
+
+
+def _ran(result: Any) -> Any:
+    """Return a list in place of a generator that was returned, which may need what ends with the call."""
+    return list(result) if isinstance(result, Iterator) else result

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from raflow.dependencies.scopes import Scope, is_given, name_of, scope_of, wanted
@@ -28,7 +28,8 @@ def needs(code: Callable[..., Any]) -> dict[str, Any]:
     if is_given(code):
         return {}
     hints = hints_of(code)
-    names = inspect.signature(code).parameters
+    bound = code.keywords if isinstance(code, partial) else {}
+    names = [name for name in inspect.signature(code).parameters if name not in bound]
     return {name: make for name in names if (make := wanted(hints.get(name))) is not None}
 
 
@@ -41,7 +42,7 @@ def hints_of(code: Any) -> dict[str, Any]:
     Raises:
         NameError: One names something that does not exist, or not yet.
     """
-    annotated = _annotated(code)
+    annotated = annotated_of(code)
     hints = typing.get_type_hints(annotated, include_extras=True)
     getattr(annotated, "__annotations__", {}).update(hints)
     return hints
@@ -135,8 +136,20 @@ def _refuse_unknown(make: Any, inner: dict[str, Any]) -> None:
             raise InvalidDependency(msg)
 
 
-def _annotated(code: Any) -> Any:
-    """Return what holds the annotations of something that is called."""
+def annotated_of(code: Any) -> Any:
+    """Return what holds the annotations of something that is called.
+
+    Those of an instance are of its fields, those of a `partial` of its own arguments.
+    """
+    while isinstance(code, partial) or (hasattr(code, "__wrapped__") and not inspect.isroutine(code)):
+        code = code.func if isinstance(code, partial) else code.__wrapped__
     if isinstance(code, type):
         return code.__init__  # type: ignore[misc]
     return code if inspect.isroutine(code) else type(code).__call__
+
+
+def routine_of(code: Any) -> Any:
+    """Return what runs in a call, of which can be told whether it awaits or yields: of an instance, its method."""
+    if isinstance(code, partial):
+        return partial(routine_of(code.func), *code.args, **code.keywords)
+    return code if isinstance(code, type) or inspect.isroutine(code) or not callable(code) else code.__call__

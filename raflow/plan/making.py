@@ -12,7 +12,7 @@ from raflow.code import Code
 from raflow.credentials import Credentials
 from raflow.dependencies.consumers import sides, with_dependencies
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor
-from raflow.nodes import Node, ancestry
+from raflow.nodes import Node, ancestry, title_of
 from raflow.operators.contract import Narrow, Wide
 from raflow.operators.passing import Side
 from raflow.options import POOL_OPTIONS, FlowOptions, ProcessorOptions
@@ -83,7 +83,7 @@ def _names(nodes: Sequence[Node]) -> dict[Node, str]:
 def _title(work: Code | Narrow | Wide) -> str:
     """Return what a node does, in a few words."""
     if isinstance(work, Code):
-        return str(getattr(work.function, "__name__", type(work.function).__name__)).strip("<>")
+        return title_of(work.function)
     return shortened(work.label, _TITLE)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raflow import convert, pushdown, units
 from raflow.errors import ResumeError, SchemaError
@@ -16,7 +17,7 @@ from raflow.runtime.delivery import discard
 from raflow.runtime.entry import Agreed, EntryRun
 from raflow.runtime.ledger import Ledger, OpRecord, UnitRecord, splits_event
 from raflow.runtime.shuffle import partitions
-from raflow.runtime.work import pack_text
+from raflow.runtime.work import pack_text, unpack_text
 from raflow.schema import is_fixed
 from raflow.schemas import check
 from raflow.sinks import SinkContext
@@ -75,7 +76,9 @@ def begin(plan: Plan, ledger: Ledger, context: SinkContext) -> dict[str, OpRecor
     for op in plan.ops():
         records[op.name].started = [sink.start(context) for sink in op.all_sinks]
     for name, source in sources.items():
-        records[name].splits = _splits(plan, name, source, available[name])
+        condition = pushdown.condition(plan, name, available[name])
+        records[name].where = _said(condition)
+        records[name].splits = _splits(source, condition, available[name])
     for op in plan.ops():
         if isinstance(op.work, Wide):
             sizes = _sizes_before(plan, plan.givers(op.name), records)
@@ -90,17 +93,18 @@ def resume(plan: Plan, ledger: Ledger, context: SinkContext) -> dict[str, OpReco
     """Take from the ledger where an earlier process of the run has left it.
 
     Raises:
-        ResumeError: The run was of another plan, or its input has changed.
+        ResumeError: The run was of another plan, its input has changed, or the plan now reads more of its input.
     """
     records = ledger.replay()
     for op in plan.ops():
         record = records.get(op.name)
         if isinstance(op.work, Source) and (record is None or record.splits is None or record.columns is None):
-            msg = f"run {context.run_id} died before {op.name!r} began; run it anew"
+            msg = f"run {context.run_id} died before {op.name!r} began, or was of other code; run it anew"
             raise ResumeError(msg)
         records.setdefault(op.name, OpRecord())
         if isinstance(op.work, Source):
             _check_unchanged(op, op.work, records[op.name])
+    _check_same_read(plan, records)
     for op in plan.ops():
         for sink in op.all_sinks:
             sink.resume(context)
@@ -148,8 +152,11 @@ def typed(plan: Plan, name: str, source: Source) -> pa.Schema:
     return available
 
 
-def _splits(plan: Plan, name: str, source: Source, available: pa.Schema) -> list[Split]:
-    condition = pushdown.condition(plan, name, available)
+def _said(condition: pc.Expression | None) -> str:
+    return "" if condition is None else str(condition)
+
+
+def _splits(source: Source, condition: pc.Expression | None, available: pa.Schema) -> list[Split]:
     if condition is None:
         return source.splits()
     return source.splits_where(condition, pushdown.condition_columns(condition, available))
@@ -158,7 +165,7 @@ def _splits(plan: Plan, name: str, source: Source, available: pa.Schema) -> list
 def _events(name: str, record: OpRecord) -> list[dict[str, object]]:
     events: list[dict[str, object]] = [
         {"event": key, "op": name, "value": value}
-        for key in ("started", "columns", "partitions", "all_of", "given")
+        for key in ("started", "columns", "where", "partitions", "all_of", "given")
         if (value := getattr(record, key)) not in (None, [])
     ]
     return events if record.splits is None else [*events, splits_event(name, record.splits)]
@@ -195,4 +202,26 @@ def _check_unchanged(op: Op, source: Source, record: OpRecord) -> None:
             raise ResumeError(msg)
         if now[old.name] != old:
             msg = f"input {old.name} of {op.name!r} has changed since the run began; run anew"
+            raise ResumeError(msg)
+
+
+def _check_same_read(plan: Plan, records: Records) -> None:
+    """Raise if the plan reads what the run began without: its splits are listed, and its columns agreed."""
+    available = {op.name: typed(plan, op.name, op.work) for op in plan.ops() if isinstance(op.work, Source)}
+    columns = pushdown.needed(plan, check(plan, available))
+    for name, schema in available.items():
+        began = unpack_text(records[name].columns)
+        new = [column for column in columns[name].names if began is not None and column not in began.names]
+        if new:
+            msg = (
+                f"{name!r} now needs {', '.join(map(repr, new))}, which the run does not read since it began without; "
+                "restore the code, or start a new run"
+            )
+            raise ResumeError(msg)
+        now, then = _said(pushdown.condition(plan, name, schema)), records[name].where
+        if then is not None and now != then:
+            msg = (
+                f"{name!r} reads {f'where {now}' if now else 'all records'} now, but the run began with "
+                f"{f'those where {then}' if then else 'all of them'}; restore the filter, or start a new run"
+            )
             raise ResumeError(msg)

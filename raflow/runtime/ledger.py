@@ -53,6 +53,8 @@ class OpRecord:
     """Units of work that begin here; None while they are not known."""
     columns: str | None = None
     """Agreed schema of a source."""
+    where: str | None = None
+    """Of a source: the condition by which its splits leave out records; empty for none, None where it is not known."""
     partitions: int | None = None
     """Of the exchange before a wide op."""
     all_of: int | None = None
@@ -218,7 +220,7 @@ def _apply(event: dict[str, Any], op: OpRecord) -> None:
     elif kind == "repeat":
         op.units[event["unit"]].committed = False
     else:
-        setattr(op, kind, event["value"])  # started, columns, agreed, partitions, all_of, given, bounds
+        setattr(op, kind, event["value"])  # started, columns, where, agreed, partitions, all_of, given, bounds
 
 
 def new_run_id() -> str:

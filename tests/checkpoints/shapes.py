@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections import namedtuple
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import InitVar, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, PrivateAttr
 
@@ -57,6 +58,26 @@ class Cached:
 
     def __post_init__(self) -> None:
         self.square = self.n**2
+
+
+@dataclass
+class Priced:
+    """Has pseudo-fields beside its one field."""
+
+    net: float
+    made: ClassVar[int] = 0
+    tax: InitVar[float] = 0.0
+
+    def __post_init__(self, tax: float) -> None:
+        self.net -= tax
+
+
+class Basket(BaseModel):
+    prices: list[int]
+
+    @cached_property
+    def total(self) -> int:
+        return sum(self.prices)
 
 
 class Order(BaseModel):

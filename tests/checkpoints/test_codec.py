@@ -120,6 +120,19 @@ def test_state_beside_the_fields_of_a_dataclass_is_kept() -> None:
     assert again(shapes.Cached(3)).square == 9
 
 
+def test_a_dataclass_with_class_variables_and_arguments_of_its_constructor_alone_comes_back() -> None:
+    back = again(shapes.Priced(10.0, tax=2.0))
+    assert back == shapes.Priced(8.0)
+    assert vars(back) == {"net": 8.0}
+
+
+def test_a_model_whose_cached_property_was_read_comes_back() -> None:
+    basket = shapes.Basket(prices=[1, 2])
+    assert basket.total == 3
+    back = again(basket)
+    assert (back.prices, back.total, back.model_fields_set) == ([1, 2], 3, {"prices"})
+
+
 def test_an_exception_comes_back_with_its_arguments() -> None:
     back = again([ValueError("bad", 3)])[0]
     assert type(back) is ValueError

@@ -238,6 +238,60 @@ def test_rejects_of_several_causes_keep_their_rows() -> None:
     assert [row for row, _ in result.rejected] == [0, 1, 2]
 
 
+class Halt(BaseModel):
+    name: str
+    seconds: int = 60
+    note: str | None = "none"
+
+
+class Leg(BaseModel):
+    first: Halt = Halt(name="start")
+    halts: list[Halt] = []
+    named: dict[str, Halt] = {}
+    stop: Stop | None = None
+
+
+@dataclass
+class Tour:
+    legs: list[Leg]
+    halt: Halt
+
+
+HALT, NAME_ALONE = Halt(name="a", note=None), {"name": "a", "seconds": None, "note": None}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"first": NAME_ALONE},
+        {"first": None, "halts": [NAME_ALONE, NAME_ALONE]},
+        {"named": {"x": NAME_ALONE}},
+        {"stop": {"name": "a", "seconds": None}},
+    ],
+    ids=lambda values: list(values)[-1],
+)
+def test_nulls_in_a_model_inside_of_a_record_stand_for_its_defaults(values: dict[str, Any]) -> None:
+    columns = shape_of(Leg).columns
+    assert columns is not None
+    schema = pa.schema([(name, columns.field(name).type) for name in values])
+    batch = pa.RecordBatch.from_pylist([values], schema=schema)
+    found = {
+        "first": Leg(first=HALT),
+        "halts": Leg(halts=[HALT, HALT]),
+        "named": Leg(named={"x": HALT}),
+        "stop": Leg(stop=Stop("a")),
+    }[list(values)[-1]]
+    assert decoded(Leg, batch) == [found]
+    outer = pa.schema([("legs", pa.list_(pa.struct(list(schema)))), ("halt", columns.field("first").type)])
+    tour = pa.RecordBatch.from_pylist([{"legs": [values], "halt": NAME_ALONE}], schema=outer)
+    assert decoded(Tour, tour) == [Tour([found], HALT)]
+
+
+def test_a_null_in_a_model_inside_of_a_record_is_refused_without_a_default() -> None:
+    _, errors = rejected(Leg, pa.RecordBatch.from_pylist([{"first": {"name": None, "seconds": 1}}]))
+    assert "first.name" in errors[0]
+
+
 def test_a_model_takes_aliases_defaults_and_nulls() -> None:
     batch = pa.record_batch({"number": [1, 2], "price": pa.array([Decimal("1.25"), Decimal(2)]), "town": ["Ulm", None]})
     orders = decoded(Order, batch)

@@ -144,6 +144,42 @@ def test_values_inside_of_dicts_are_converted(value: Any, stored: Any, kind: pa.
     assert encoded.batch.schema.field("v").type == kind
 
 
+LONG = Decimal("1.012345678901234567")
+
+
+@pytest.mark.parametrize(
+    ("values", "hint", "kind"),
+    [
+        ([Decimal("1.5"), LONG], None, pa.decimal128(38, 18)),
+        ([Decimal("1.500000000000000000")], None, pa.decimal128(38, 9)),
+        ([LONG, 2, None], None, pa.decimal128(38, 18)),
+        ([Decimal("0." + "1" * 18), Decimal(10**24)], None, pa.decimal256(43, 18)),
+        ([LONG], fix(pa.field("v", pa.decimal128(38, 9))), pa.decimal128(38, 18)),
+        ([Decimal("1.5")], pa.field("v", pa.decimal256(47, 18)), pa.decimal256(47, 18)),
+        ([LONG], pa.field("v", pa.decimal256(47, 18)), pa.decimal256(47, 18)),
+        ([[LONG]], fix(pa.field("v", pa.list_(pa.decimal128(38, 9)))), pa.list_(pa.decimal256(47, 18))),
+        (
+            [{"d": LONG, "n": 1}, {"d": Decimal(1)}],
+            fix(pa.field("v", pa.struct([("d", pa.decimal128(38, 9)), ("n", pa.float64())]))),
+            pa.struct([("d", pa.decimal256(47, 18)), ("n", pa.float64())]),
+        ),
+    ],
+)
+def test_decimals_have_as_many_places_as_they_need(values: list[Any], hint: Any, kind: Any) -> None:
+    encoded = encode([{"v": value} for value in values], None if hint is None else pa.schema([hint]))
+    assert errors(encoded) == {}
+    assert encoded.batch is not None
+    assert encoded.batch.column("v").type == kind
+    assert encoded.batch.column("v").to_pylist()[0] == values[0] or type(values[0]) is dict
+
+
+def test_a_decimal_that_is_no_number_does_not_keep_others_from_their_places() -> None:
+    encoded = encode([{"v": LONG}, {"v": Decimal("NaN")}], None)
+    assert errors(encoded).keys() == {1}
+    assert encoded.batch is not None
+    assert encoded.batch.to_pylist() == [{"v": LONG}]
+
+
 @pytest.mark.parametrize("value", [{1}, 1j, object(), {1: 2}, [{1}], {"a": 1j}, lambda: 1, 2**63, -(2**70), "\ud800"])
 def test_a_value_without_arrow_form_rejects_its_record_and_names_the_field(value: Any) -> None:
     encoded = encode([{"v": None}, {"v": value}, {"v": None}], None)

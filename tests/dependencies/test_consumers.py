@@ -206,3 +206,12 @@ def test_a_teardown_of_what_is_global_that_fails_fails_the_run() -> None:
 
     with pytest.raises(RunFailed, match="licence server"):
         results(held)
+
+
+class Naming:
+    async def __call__(self, record: dict[str, Any], table: Table) -> dict[str, Any]:
+        return {"name": table[record["n"]]}
+
+
+def test_an_instance_that_can_be_called_gets_its_dependencies() -> None:
+    assert results(Naming()) == [{"name": "one"}, {"name": "two"}]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from raflow import Flow
+from raflow import Flow, Stream
 from raflow.connectors.memory import MemorySink, MemorySource
+from raflow.errors import ResumeError
 from raflow.operators.contract import Even, Everywhere, Hash, Route, Wide
 from raflow.runtime import intake
 from raflow.runtime.ledger import Ledger
@@ -69,6 +72,63 @@ def test_a_resumed_run_joins_as_it_began(tmp_path: Path, monkeypatch: pytest.Mon
     assert routes(flow, ledger) == ALL_OF_RIGHT
     monkeypatch.setattr(intake, "_SMALL_BYTES", -1)
     assert routes(flow, Ledger(str(tmp_path), ledger.run_id), resumed=True) == ALL_OF_RIGHT
+
+
+def resumed(began: Stream, now: Stream, folder: Path) -> None:
+    """Begin a run of one stream, and resume it with another."""
+    ledger = Ledger.create(str(folder), "same")
+    intake.begin(began.write(MemorySink()).plan(), ledger, SinkContext(ledger.run_id))
+    again = Ledger(str(folder), ledger.run_id)
+    intake.resume(now.write(MemorySink()).plan(), again, SinkContext(ledger.run_id))
+
+
+@dataclass
+class Fare:
+    fare: float
+
+
+@dataclass
+class Tipped:
+    fare: float
+    tip: float = 0.0
+
+
+def amount(record: Fare) -> Fare:
+    return record
+
+
+def tipped(record: Tipped) -> Tipped:
+    return record
+
+
+def trips() -> Stream:
+    return Flow("same").read(MemorySource([{"fare": 1.0, "tip": 2.0}]))
+
+
+def test_a_resumed_run_reads_no_columns_that_it_began_without(tmp_path: Path) -> None:
+    resumed(trips().map(tipped, name="f"), trips().map(amount, name="f"), tmp_path)
+    with pytest.raises(ResumeError, match=r"'\S*source' now needs 'tip', which .* start a new run"):
+        resumed(trips().map(amount, name="f"), trips().map(tipped, name="f"), tmp_path)
+
+
+def test_a_resumed_run_leaves_out_the_same_records_as_it_began_with(tmp_path: Path) -> None:
+    fare, tip = pc.field("fare"), pc.field("tip")
+    resumed(trips().select("fare", "tip").filter(fare > 3), trips().select("fare", "tip").filter(fare > 3), tmp_path)
+    with pytest.raises(ResumeError, match=r"reads where \(fare > 2\) now, .* where \(fare > 3\); restore the filter"):
+        resumed(
+            trips().select("fare", "tip").filter(fare > 3), trips().select("fare", "tip").filter(fare > 2), tmp_path
+        )
+    with pytest.raises(ResumeError, match=r"reads all records now, .* those where \(tip > 3\)"):
+        resumed(trips().select("fare", "tip").filter(tip > 3), trips().select("fare", "tip"), tmp_path)
+
+
+def test_a_run_of_which_the_condition_is_not_known_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_said", lambda condition: None)
+    resumed(
+        trips().select("fare", "tip").filter(pc.field("fare") > 3),
+        trips().select("fare", "tip").filter(pc.field("fare") > 2),
+        tmp_path,
+    )
 
 
 def test_an_input_of_unknown_size_is_not_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

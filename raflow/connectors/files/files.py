@@ -63,6 +63,7 @@ class Files(Source, Sink):
         self._folder = FolderSink(self._locations[0], format, columns, max_rows_per_file, if_exists)
         self.local_only = any(location.is_memory for location in self._locations)
         self.one_node = any(location.is_local for location in self._locations)
+        self.place = replace(self._locations[0], url=self._locations[0].url.rstrip("/"))
 
     def __repr__(self) -> str:
         shown = [location.shown for location in self._locations[:4]]

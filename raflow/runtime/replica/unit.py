@@ -15,7 +15,7 @@ from raflow.runtime.failure import Failure, explain
 from raflow.runtime.replica.rejects import Rejects
 from raflow.runtime.replica.spread import Spread
 from raflow.runtime.work import Job, Order, Outcome, pack_schema, unpack_schema
-from raflow.schema import SchemaWidened, conform, holds, is_fixed, merge
+from raflow.schema import SchemaWidened, conform, holds, is_fixed, merge, same_but_digits
 from raflow.sinks import Part
 from raflow.sources import Source
 
@@ -95,7 +95,7 @@ class Unit:
             wide = merge([schema, batch.schema])
             for field in filter(is_fixed, schema):
                 found = wide.field(field.name).type
-                if found != field.type:
+                if not same_but_digits(found, field.type):
                     msg = f"field {field.name!r} is {found} here, the return annotation says {field.type}"
                     raise SchemaError(msg)
             self._widening = op.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raflow import convert
 from raflow.code import Code
+from raflow.dependencies.needs import routine_of
 from raflow.dependencies.side_output import Pushed
 from raflow.plan import Op
 from raflow.runtime.replica import keeping
@@ -42,13 +43,11 @@ class UserCode:
 
     def setup(self) -> None:
         """Make the instance and call its `setup`."""
-        code = self.function
-        if isinstance(code, type):
-            self.instance = code()
+        if isinstance(self.function, type):
+            self.instance = self.function()
             self.side = side if isinstance(side := getattr(self.instance, "pushed", None), Pushed) else None
             self._maybe_call("setup")
-            code = self.instance.process
-        self.call = _returning(code, self._run)
+        self.call = _returning(self._code(), self._run)
 
     def teardown(self) -> None:
         """Call the instance's `teardown`; called once, also after errors."""
@@ -98,7 +97,12 @@ class UserCode:
         if self.keeps:
             results = [False if index in failed else result for index, result in enumerate(results)]
             return keeping.records(batch, decoded.rows, results, fail)
+        # The types of results cost too much to look at all of them where they may well be fit.
+        if results and isinstance(results[0], Iterator):
+            _run_iterators(results, fail)
         encoded = convert.encode(results, hint)
+        if encoded.rejected and _run_iterators(results, fail):
+            encoded = convert.encode(results, hint)
         if encoded.rejected:
             # All results of a record are written, or none: its dead letter can then be replayed.
             for index, error in dict(encoded.rejected).items():
@@ -160,11 +164,11 @@ class UserCode:
         def attempt(*args: Any) -> Any:
             for delay_s in delays:
                 try:
-                    return call(*args)
+                    return _ran(call(*args))
                 except Exception:
                     if self.cancelled.wait(delay_s):
                         raise
-            return call(*args)
+            return _ran(call(*args))
 
         return attempt
 
@@ -175,10 +179,10 @@ class UserCode:
             async with slots:
                 for delay_s in self.retry.delays():
                     try:
-                        return await code(value)
+                        return _ran(await code(value))
                     except Exception:
                         await asyncio.sleep(delay_s)
-                return await code(value)
+                return _ran(await code(value))
 
         results = await asyncio.gather(*(one(value) for value in values), return_exceptions=True)
         for index, result in enumerate(results):
@@ -190,7 +194,7 @@ class UserCode:
         return results
 
     def _code(self) -> Any:
-        return self.function if self.instance is None else self.instance.process
+        return routine_of(self.function if self.instance is None else self.instance.process)
 
     def _maybe_call(self, name: str) -> None:
         method = getattr(self.instance, name, None)
@@ -221,6 +225,23 @@ def _each(
             fail(len(results), error)
             results.append(None)
     return results
+
+
+def _ran(result: Any) -> Any:
+    """Return a list in place of an iterator, such as a generator that a function returned: its code is the user's."""
+    return list(result) if isinstance(result, Iterator) else result
+
+
+def _run_iterators(results: list[Any], fail: Callable[[int, Exception], None]) -> bool:
+    """Put lists in place of iterators, and None where one fails; returns whether there were any."""
+    found = [index for index, result in enumerate(results) if isinstance(result, Iterator)]
+    for index in found:
+        try:
+            results[index] = list(results[index])
+        except Exception as error:
+            results[index] = None
+            fail(index, error)
+    return bool(found)
 
 
 def _returning(code: Callable[..., Any], run: Callable[[Any], Any]) -> Callable[..., Any]:

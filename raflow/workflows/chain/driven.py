@@ -3,7 +3,8 @@
 Theory. A line is what must run in order: a group, or a single task in parallel mode. Each step has the one before
 it as its argument, so that a result goes from worker to worker and comes here only when somebody asks for it, and
 quick tasks share a call. With `keep_going` a line has one step in the driver at a time, because which result the
-next one gets is known only then.
+next one gets is known only then; and so it has where results are kept, because one that cannot be is a failure,
+after which the next one must not have begun.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class _Driven:
         self._run = run
         self._journal = journal
         self._keep_going = keep_going
+        self._one_by_one = keep_going or journal.keeps
         self._driver = StepDriver(workers, run_id=run.workflow_id, on_end=self._ended, observers=[_announce])
         self._restored: Collection[Task] = ()
         self._stopped: ResumeError | None = None
@@ -95,7 +97,7 @@ class _Driven:
                 line.last, line.step = task, None
                 continue
             step = self._driver.add(self._step(task, line))
-            if self._keep_going:
+            if self._one_by_one:
                 return
             line.last, line.step = task, step
 
@@ -137,9 +139,11 @@ class _Driven:
 
     def _go_on(self, task: Task, step: Step, line: _Line) -> None:
         self._run.ended(task)
-        if self._keep_going:
-            if task.state is Status.SUCCEEDED:
-                line.last, line.step = task, step
+        if not self._one_by_one:
+            return
+        if task.state is Status.SUCCEEDED:
+            line.last, line.step = task, step
+        if self._keep_going or task.state is Status.SUCCEEDED:
             self._next(line)
 
 

@@ -24,6 +24,9 @@ from raflow.workflows.context import Context
 class Journal(Protocol):
     """Remembers results between runs."""
 
+    keeps: bool
+    """Whether a result is stored somewhere, which may fail."""
+
     def fresh(self, tasks: Sequence[Task], fingerprint: str | None) -> None:
         """Begin a run that knows of no results."""
 
@@ -41,6 +44,8 @@ class Journal(Protocol):
 
 class OnTasks:
     """The tasks themselves know: nothing is copied, nothing outlives the workflow."""
+
+    keeps = False
 
     def __init__(self) -> None:
         self._inputs: dict[str, Any] | None = None
@@ -82,6 +87,8 @@ class InStorage:
         workflow_id: Whose results.
         is_fixed: Whether the user chose that id, so that another process can have the same one.
     """
+
+    keeps = True
 
     def __init__(self, storage: Any, workflow_id: str, *, is_fixed: bool) -> None:
         self._storage = storage

@@ -149,6 +149,27 @@ def test_a_failure_in_a_group_ends_that_group_only(engine: str) -> None:
     assert workflow.result_storage() == [None, None, 1, 2]
 
 
+class Full(StorageFile):
+    """Has no room for one result."""
+
+    def post(self, key: str, value: Any) -> None:
+        if key.endswith("increase#0"):
+            raise OSError(28, "no space left")
+        super().post(key, value)
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_a_result_that_cannot_be_kept_ends_its_group_unless_that_is_to_go_on(
+    engine: str, tmp_path: Path, keep_going: bool
+) -> None:
+    config = {"config": Config(storage=Full(path=tmp_path)), "workflow_id": "w"}
+    workflow = grouped(engine, {"a": [increase, seen, seen], "b": [seen]}, workflow=config, keep_going=keep_going)
+    rest = "Completed" if keep_going else "Not started"
+    assert statuses(workflow) == ["Failed", rest, rest, "Completed"]
+    assert "no space left" in workflow.result_task()[0].errors[0].message
+    assert workflow.result_storage()[1] == ((None, "") if keep_going else None)
+
+
 def test_with_keep_going_a_group_goes_on_with_its_last_result(engine: str) -> None:
     workflow = grouped(engine, {"a": [increase, fail, seen], "b": [fail, seen]}, keep_going=True)
     assert workflow.result_storage() == [1, None, (1, "increase#0"), None, (None, "")]
