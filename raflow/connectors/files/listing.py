@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from raflow.connectors.files.links import BROKEN, LinkedFileSystem
 from raflow.connectors.files.locations import BUCKET_PROTOCOLS, Location, foreign_errors
 from raflow.credentials import redact
 from raflow.errors import SourceError
@@ -120,12 +121,17 @@ def is_glob(path: str) -> bool:
 
 
 def _match(location: Location) -> dict[str, Any]:
-    found = location.fs.glob(location.path, detail=True)
+    found = _fs(location).glob(location.path, detail=True)
     files = _visible(found, _fixed(location.path))
     if files:
         return files
     folders = (info for info in found.values() if info["type"] == "directory")
     return {path: info for folder in folders for path, info in _below(location, folder).items()}
+
+
+def _fs(location: Location) -> Any:
+    """Return what lists files: on a local disk links are followed."""
+    return LinkedFileSystem() if location.is_local and "::" not in location.url else location.fs
 
 
 def _fixed(pattern: str) -> str:
@@ -137,14 +143,19 @@ def _below(location: Location, info: dict[str, Any]) -> dict[str, Any]:
     if info["type"] != "directory":
         return {location.path: info}
     folder = str(info["name"])
-    found = location.fs.find(folder, detail=True, withdirs=location.is_local)
+    found = _fs(location).find(folder, detail=True, withdirs=location.is_local)
     folders = [path for path, one in found.items() if one["type"] == "directory" and _is_data(path, folder)]
     _require_readable(location, [folder, *folders])
     return _visible(found, folder)
 
 
 def _visible(found: dict[str, Any], folder: str) -> dict[str, Any]:
-    return {path: info for path, info in found.items() if info["type"] == "file" and _is_data(path, folder)}
+    data = {path: info for path, info in found.items() if _is_data(path, folder)}
+    broken = next((path for path, info in data.items() if info["type"] == BROKEN), None)
+    if broken is not None:
+        msg = f"{broken} is a link to {data[broken]['destination']}, which cannot be reached; mend or remove the link"
+        raise SourceError(msg)
+    return {path: info for path, info in data.items() if info["type"] == "file"}
 
 
 def _is_data(path: str, folder: str) -> bool:

@@ -52,6 +52,43 @@ def test_hidden_files_are_no_data_unless_they_are_named(tmp_path: Path, rows: Ro
     assert values(rows, tmp_path / "_SUCCESS") == ["_SUCCESS"]
 
 
+def test_linked_files_and_folders_are_read_under_the_names_of_the_links(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "kept" / "a.csv", 1)
+    csv(tmp_path / "kept" / "deep" / "b.csv", 2)
+    folder = tmp_path / "in"
+    csv(folder / "c.csv", 3)
+    (folder / "d.csv").symlink_to(tmp_path / "kept" / "a.csv")
+    (folder / "k=7").symlink_to(Path("..") / "kept")
+
+    assert sorted(values(rows, folder)) == [1, 1, 2, 3]
+    assert [row for row in rows(CsvFiles(folder)) if row["k"] == 7] == [{"v": 1, "k": 7}]
+    assert values(rows, str(folder / "*.csv")) == [3, 1]
+    assert values(rows, str(folder / "*" / "a.csv")) == [1]
+    assert values(rows, str(folder / "k*")) == [1, 2]
+    assert {entry.size for entry in CsvFiles(folder).inputs()} == {4}
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "x" / "a.csv", 1)
+    csv(tmp_path / "y" / "b.csv", 2)
+    (tmp_path / "x" / "up").symlink_to(tmp_path)
+    (tmp_path / "x" / "to_y").symlink_to(tmp_path / "y")
+    (tmp_path / "y" / "to_x").symlink_to(tmp_path / "x")
+
+    assert values(rows, tmp_path / "x") == [1, 2]
+    assert sorted(values(rows, str(tmp_path / "**" / "*.csv"))) == [1, 1, 2, 2]
+
+
+def test_a_link_that_leads_nowhere_is_named_unless_it_is_no_data(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "a.csv", 1)
+    (tmp_path / ".#a.csv").symlink_to("me@host:1")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "gone" / "gone.csv")
+
+    with pytest.raises(SourceError, match=r"/gone\.csv is a link to .*/gone/gone\.csv, which cannot be reached; mend"):
+        CsvFiles(tmp_path).schema()
+    assert values(rows, str(tmp_path / "a*")) == [1]
+
+
 def test_a_name_with_brackets_is_a_file_if_it_exists(tmp_path: Path, rows: Rows) -> None:
     csv(tmp_path / "sales [2024].csv", 7)
 
