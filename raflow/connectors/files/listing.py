@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -37,7 +38,7 @@ class DataFile:
     path: str
     """As that location's file system wants it."""
     shown: str
-    """For messages."""
+    """For messages; no other file of the input is shown alike."""
     size: int
     """Bytes."""
     version: str
@@ -58,8 +59,20 @@ def list_files(locations: Sequence[Location]) -> list[DataFile]:
         SourceError: A location does not exist, or has no file.
     """
     with ThreadPoolExecutor(THREADS) as threads:
-        found = threads.map(_list_one, range(len(locations)), locations)
-        return list({file.shown: file for files in found for file in files}.values())
+        found = list(threads.map(_list_one, range(len(locations)), locations))
+    stores = [location.store for location in locations]
+    # What is shown does not tell files apart: it has neither keys nor passwords.
+    files = {(stores[file.root], file.path): file for files in found for file in files}
+    return list(_told_apart(files.values()))
+
+
+def _told_apart(files: Iterable[DataFile]) -> Iterator[DataFile]:
+    """Yield the files, with a number where several would be shown alike: resume compares them by what is shown."""
+    seen: Counter[str] = Counter()
+    for file in files:
+        seen[file.shown] += 1
+        count = seen[file.shown]
+        yield file if count == 1 else replace(file, shown=f"{file.shown} ({count})")
 
 
 def show(location: Location, path: str) -> str:
@@ -69,6 +82,7 @@ def show(location: Location, path: str) -> str:
     head, _, tail = location.url.partition("::")
     with foreign_errors(f"opening {location.shown}", SourceError):
         url = location.fs.unstrip_protocol(path)
+        url = url.replace(":///", f"://{location.host}/", 1) if location.host else url
     return redact(f"{url}::{tail}" if tail and "://" in head else url)
 
 

@@ -61,10 +61,10 @@ class TextFiles(Files):
         """Return what reads the records, and the length of the header; None if there are no records."""
 
     def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
-        ranges: dict[str, list[Piece]] = {}
+        ranges: dict[DataFile, list[Piece]] = {}
         for piece in byte_ranges([file for file in files if self._can_cut(file.path)]):
-            ranges.setdefault(piece.file.shown, []).append(piece)
-        return [piece for file in files for piece in ranges.get(file.shown, [Piece(file, 0, None, file.size)])]
+            ranges.setdefault(piece.file, []).append(piece)
+        return [piece for file in files for piece in ranges.get(file, [Piece(file, 0, None, file.size)])]
 
     def _can_cut(self, path: str) -> bool:
         return not is_packed(path) and self._quotes is None and keeps_ascii(self._encoding)

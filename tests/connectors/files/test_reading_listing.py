@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.utils import infer_storage_options
 
 from raflow.connectors.files import ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.listing import DataFile
@@ -41,6 +47,74 @@ def test_paths_globs_directories_and_lists_are_read_in_order(tmp_path: Path, row
     assert values(rows, tmp_path) == [1, 0, 2, 3]
     assert values(rows, str(tmp_path) + "/s*") == [2, 3]
     assert values(rows, [tmp_path / "sub", str(tmp_path / "a*"), tmp_path / "a.csv"]) == [2, 3, 1]
+
+
+@contextmanager
+def served(answer: Callable[[str], bytes]) -> Iterator[str]:
+    """Serve what `answer` returns for a path, with its length but without ranges."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = answer(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Hosted(fsspec.AbstractFileSystem):
+    """A server whose paths do not hold its host; every file holds the host as its only value."""
+
+    protocol = "hosted"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(infer_storage_options(path)["path"])
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        return {"host": infer_storage_options(path)["host"]}
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "type": "file", "size": len(self._text)}
+
+    def _open(self, path: str, *_: Any, **__: Any) -> io.BytesIO:
+        return io.BytesIO(self._text)
+
+    @property
+    def _text(self) -> bytes:
+        return f"v\n{self.storage_options['host']}\n".encode()
+
+
+def test_equal_paths_on_two_hosts_are_two_files(rows: Rows) -> None:
+    fsspec.register_implementation("hosted", Hosted, clobber=True)
+    urls = ["hosted://h1/d/a.csv", "hosted://h2/d/a.csv", "hosted://h1/d/a.csv"]
+
+    assert values(rows, urls) == ["h1", "h2"]
+    assert [entry.name for entry in CsvFiles(urls).inputs()] == urls[:2]
+
+
+def test_urls_that_differ_only_in_what_is_not_shown_are_several_files(rows: Rows) -> None:
+    with served(lambda path: f"v\n{path.rpartition('=')[2]}\n".encode()) as url:
+        source = CsvFiles([f"{url}/export?key={month}" for month in ("jan", "feb", "jan")])
+
+        assert rows(source) == [{"v": "jan"}, {"v": "feb"}]
+        assert [entry.name for entry in source.inputs()] == [f"{url}/export?key=***", f"{url}/export?key=*** (2)"]
 
 
 def test_hidden_files_are_no_data_unless_they_are_named(tmp_path: Path, rows: Rows) -> None:
