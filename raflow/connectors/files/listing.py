@@ -53,7 +53,7 @@ class DataFile:
 def list_files(locations: Sequence[Location]) -> list[DataFile]:
     """Return the files of all locations as they are now, sorted within each.
 
-    Names that start with `.` or `_` below a directory or glob are no data.
+    Names that start with `.` or `_` below a directory or glob are no data, but for partitions such as `_day=1`.
 
     Raises:
         SourceError: A location does not exist, or has no file.
@@ -174,7 +174,12 @@ def _visible(found: dict[str, Any], folder: str) -> dict[str, Any]:
 
 def _is_data(path: str, folder: str) -> bool:
     names = path[len(folder) :].strip("/").split("/")
-    return not path.endswith("/") and not any(name.startswith((".", "_")) for name in names)
+    return not path.endswith("/") and not any(is_hidden(name) for name in names)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is no data: `.a` and `_a` are not, but `_a=1` is a partition."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def _data_file(root: int, location: Location, path: str, info: dict[str, Any]) -> DataFile:
