@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -40,14 +41,16 @@ class DataFile:
     shown: str
     """For messages; no other file of the input is shown alike."""
     size: int
-    """Bytes."""
+    """Bytes; 0 if they are not known."""
     version: str
     """Etag or modification time."""
+    is_sized: bool = True
+    """Whether the size is known; else the file cannot be cut."""
 
     @property
     def input(self) -> Input:
         """What resume compares."""
-        return Input(self.shown, self.size, self.version)
+        return Input(self.shown, self.size if self.is_sized else None, self.version)
 
 
 def list_files(locations: Sequence[Location]) -> list[DataFile]:
@@ -90,7 +93,15 @@ def _list_one(root: int, location: Location) -> list[DataFile]:
     with foreign_errors(f"reading {location.shown}", SourceError):
         location.fs.invalidate_cache()
         found = _found(location)
-        return [_data_file(root, location, path, info) for path, info in sorted(found.items())]
+        with ThreadPoolExecutor(THREADS) as threads:
+            infos = threads.map(partial(_sized, location), found, found.values())
+            known = dict(zip(found, infos, strict=True))
+        return [_data_file(root, location, path, info) for path, info in sorted(known.items())]
+
+
+def _sized(location: Location, path: str, info: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a file, asked for where the listing has no size, as that of a web server."""
+    return info if info.get("size") is not None else dict(location.fs.info(path))
 
 
 def _found(location: Location) -> dict[str, Any]:
@@ -184,7 +195,8 @@ def is_hidden(name: str) -> bool:
 
 def _data_file(root: int, location: Location, path: str, info: dict[str, Any]) -> DataFile:
     version = next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
-    return DataFile(root, path, show(location, path), int(info["size"] or 0), version.strip('"'))
+    size = info.get("size")
+    return DataFile(root, path, show(location, path), int(size or 0), version.strip('"'), size is not None)
 
 
 def partition_values(path: str) -> dict[str, str | None]:

@@ -62,7 +62,7 @@ class TextFiles(Files):
 
     def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
         ranges: dict[DataFile, list[Piece]] = {}
-        for piece in byte_ranges([file for file in files if self._can_cut(file.path)]):
+        for piece in byte_ranges([file for file in files if file.is_sized and self._can_cut(file.path)]):
             ranges.setdefault(piece.file, []).append(piece)
         return [piece for file in files for piece in ranges.get(file, [Piece(file, 0, None, file.size)])]
 

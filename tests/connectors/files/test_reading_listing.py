@@ -51,13 +51,14 @@ def test_paths_globs_directories_and_lists_are_read_in_order(tmp_path: Path, row
 
 @contextmanager
 def served(answer: Callable[[str], bytes]) -> Iterator[str]:
-    """Serve what `answer` returns for a path, with its length but without ranges."""
+    """Serve what `answer` returns for a path, without ranges; the length only of what is no stream."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             data = answer(self.path)
             self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
+            if "stream" not in self.path:
+                self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             if self.command == "GET":
                 self.wfile.write(data)
@@ -75,6 +76,16 @@ def served(answer: Callable[[str], bytes]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize("name", ["a", "stream"])
+def test_files_of_a_web_server_are_read_whether_it_tells_their_size_or_not(rows: Rows, name: str) -> None:
+    page = f'<a href="{name}.csv">{name}.csv</a>'.encode()
+    with served(lambda path: b"v\n1\n2\n" if path.endswith(".csv") else page) as url:
+        source = CsvFiles(f"{url}/*.csv")
+
+        assert rows(source) == rows(CsvFiles(f"{url}/{name}.csv")) == [{"v": 1}, {"v": 2}]
+        assert [entry.size for entry in source.inputs()] == [6 if name == "a" else None]
 
 
 class Hosted(fsspec.AbstractFileSystem):
