@@ -88,7 +88,7 @@ def test_files_of_a_web_server_are_read_whether_it_tells_their_size_or_not(rows:
         assert [entry.size for entry in source.inputs()] == [6 if name == "a" else None]
 
 
-class Hosted(fsspec.AbstractFileSystem):
+class Hosted(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """A server whose paths do not hold its host; every file holds the host as its only value."""
 
     protocol = "hosted"
