@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from raflow.errors import InvalidOption
 
-_URL_SECRETS = re.compile(
-    r"(?<=://)[^/@\s]*@|(?<=[?&])((?:[\w-]*(?:token|secret|key|password|signature)[\w-]*)=)[^&\s]*", re.I
-)
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+_PARAMETER = re.compile(r"(?<=[?&])([\w.%~-]+)=[^&\s]*")
+_SECRET_NAME = re.compile(r"token|secret|key|passw|pwd|signature|credential|^sig$", re.I)
 
 
 @dataclass(frozen=True)
@@ -51,4 +51,10 @@ def _google(info: str) -> Any:
 
 def redact(text: str) -> str:
     """Return text in which the user part and secret parameters of URLs read `***`."""
-    return _URL_SECRETS.sub(lambda found: (found.group(1) or "") + ("***" if found.group(1) else "***@"), text)
+    return _PARAMETER.sub(_redacted, _USER.sub("***@", text))
+
+
+def _redacted(parameter: re.Match[str]) -> str:
+    # Names are looked at one by one: one pattern for all would take quadratic time on long ones.
+    name = parameter.group(1)
+    return f"{name}=***" if _SECRET_NAME.search(name) else parameter.group()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -92,6 +93,17 @@ def test_credentials_become_storage_options_of_their_cloud_only() -> None:
 def test_urls_are_redacted() -> None:
     shown = redact("s3://user:word@bucket/x?token=abc&n=1 and https://host/x?X-Amz-Signature=zzz")
     assert shown == "s3://***@bucket/x?token=***&n=1 and https://host/x?X-Amz-Signature=***"
+    assert redact("https://h/c?sv=2024&sig=a%2Fb&design=x") == "https://h/c?sv=2024&sig=***&design=x"
+    assert redact("sftp://user:p@ss@host/d?pwd=abc a@b") == "sftp://***@host/d?pwd=*** a@b"
+    assert redact("https://host?mail=a@b") == "https://host?mail=a@b"
+
+
+def test_long_text_is_redacted_in_no_time() -> None:
+    text = "https://h/?" + "token" * 100_000
+    began = time.process_time()
+
+    assert redact(text) == text
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("name", ["timeout", "retry_delay", "jitter"])

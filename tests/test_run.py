@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from raflow import Flow, FlowOptions, RunFailed, consumer
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import FlowError, InvalidOption, NoCapacity, SchemaError
 from raflow.metrics import Status
+from raflow.runtime.ledger import Ledger
 
 ROWS = 1000
 SOURCE = MemorySource([{"n": n, "text": f"row {n}", "half": n / 2} for n in range(ROWS)], rows_per_split=100)
@@ -388,3 +390,15 @@ def test_a_function_that_raises_stop_iteration_loses_only_its_record(engine: str
     records, stats = run(stopping, engine, on_error="skip")
     assert [record["n"] for record in records] == [n for n in range(ROWS) if n not in (3, ROWS - 1)]
     assert stats.stages[0].counts.skipped == 2
+
+
+def test_a_run_says_that_it_is_alive_while_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    beaten = threading.Event()
+    monkeypatch.setattr("raflow.runtime.driver.BEAT_S", 0.01)
+    monkeypatch.setattr(Ledger, "beat", lambda _: beaten.set())
+
+    def waits(record: dict[str, Any]) -> dict[str, Any]:
+        return {"beaten": beaten.wait(10)}
+
+    records, _ = run(waits, "local", MemorySource([{"n": 1}]))
+    assert records == [{"beaten": True}]

@@ -28,7 +28,7 @@ from raflow.runtime.delivery import Delivering
 from raflow.runtime.engine import Engine
 from raflow.runtime.exchanges import Exchanges
 from raflow.runtime.intake import Intake
-from raflow.runtime.ledger import Ledger
+from raflow.runtime.ledger import BEAT_S, Ledger
 from raflow.runtime.pools import Pools
 from raflow.runtime.reports import Reports
 from raflow.runtime.stage import StageRun
@@ -110,6 +110,7 @@ class Driver(threading.Thread):
         self.status = Status.RUNNING
         self.pools.began = time.monotonic()
         self.delivering.start()
+        threading.Thread(target=self._stay_alive, name="raflow alive", daemon=True).start()
         try:
             self._start()
             while not self._is_over():
@@ -132,6 +133,11 @@ class Driver(threading.Thread):
         self.pools.start()
         self.exchanges.open()
         self.pools.resize()
+
+    def _stay_alive(self) -> None:
+        # Not from a tick: the ledger may be slow, and there are no ticks while a run ends.
+        while not self.ended.wait(BEAT_S):
+            self.ledger.beat()
 
     def _next_event(self) -> tuple[Any, ...]:
         try:

@@ -10,6 +10,7 @@ deleted, and the unit is done again.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -21,12 +22,19 @@ from typing import Any
 
 import fsspec
 
+from raflow.credentials import redact
 from raflow.errors import ResumeError, SinkError
 from raflow.metrics import Counts, Status
 from raflow.sinks import Part
 from raflow.sources import Input, Split
 
 _FORGOTTEN = timedelta(days=7)
+BEAT_S = 60.0
+"""How often a living run says so."""
+_LEASE = timedelta(minutes=10)
+"""Silence after which a run of another host counts as dead."""
+
+log = logging.getLogger("raflow")
 
 
 @dataclass
@@ -79,6 +87,16 @@ class Ledger:
         self.fs, path = fsspec.core.url_to_fs(os.path.expanduser(root))
         self.path = f"{path.rstrip('/')}/{run_id}"
         self._segment = 0
+
+    def beat(self) -> None:
+        """Say that the run is alive, to other hosts, which cannot see its process; an error is only logged."""
+        try:
+            header = self._read("run.json")
+            # Another process that took the run for dead may have gone on with it: it is the owner then.
+            if header and {**header["owner"], "time": 0} == {**_owner(), "time": 0}:
+                self._write("run.json", {**header, "owner": _owner()})
+        except Exception as error:  # the next beat may get through
+            log.warning("run %s could not say that it is alive: %s", self.run_id, redact(str(error)))
 
     @classmethod
     def create(cls, root: str, flow_id: str) -> Ledger:
@@ -261,7 +279,7 @@ def _owner() -> dict[str, Any]:
 
 def _is_alive(owner: dict[str, Any]) -> bool:
     if owner["host"] != socket.gethostname():
-        return time.time() - float(owner["time"]) < timedelta(hours=1).total_seconds()
+        return time.time() - float(owner["time"]) < _LEASE.total_seconds()
     return bool(_started(owner["pid"]) == owner["started"])
 
 

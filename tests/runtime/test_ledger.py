@@ -47,6 +47,44 @@ def test_a_unit_that_is_to_be_repeated_is_not_committed(root: str) -> None:
     assert not ledger.replay()["p"].units[0].committed
 
 
+def elsewhere(ledger: Ledger) -> None:
+    """Make the ledger say that its process is on another host."""
+    header = ledger._read("run.json")
+    ledger._write("run.json", {**header, "owner": {**header["owner"], "host": "another"}})
+
+
+def test_a_run_of_another_host_is_dead_ten_minutes_after_its_last_beat(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1_000_000.0
+    monkeypatch.setattr("time.time", lambda: clock)
+    ledger, other = Ledger.create(root, "flow"), Ledger.create(root, "flow")
+    clock += 3600
+    ledger.beat()
+    elsewhere(ledger)
+    clock += 599
+    assert not other.is_dead(ledger.run_id)
+    clock += 2
+    assert other.is_dead(ledger.run_id)
+
+
+def test_a_run_that_another_process_has_taken_over_says_nothing(root: str) -> None:
+    ledger = Ledger.create(root, "flow")
+    elsewhere(ledger)
+    taken = ledger._read("run.json")
+    ledger.beat()
+    assert ledger._read("run.json") == taken
+
+
+def test_a_beat_that_cannot_be_written_does_not_fail_the_run(
+    root: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger.create(root, "flow")
+    monkeypatch.setattr(ledger, "_put", lambda *_: 1 / 0)
+    ledger.beat()
+    assert f"run {ledger.run_id} could not say that it is alive" in caplog.text
+
+
 def test_a_continued_ledger_appends(root: str) -> None:
     ledger = Ledger.create(root, "flow")
     ledger.record([splits_event("p", SPLITS)])

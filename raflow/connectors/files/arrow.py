@@ -16,7 +16,7 @@ from raflow.connectors.files.listing import THREADS, DataFile
 from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.splitting import Piece
 from raflow.errors import SourceError
-from raflow.sources import Input, Reject
+from raflow.sources import Reject
 
 _MAGIC = b"ARROW1"
 _Reader: TypeAlias = "pyarrow.ipc.RecordBatchFileReader | pyarrow.ipc.RecordBatchStreamReader"
@@ -60,7 +60,7 @@ class ArrowFiles(Files):
             max_rows_per_file=max_rows_per_file,
             if_exists=if_exists,
         )
-        self._footers: dict[Input, tuple[pa.Schema, int | None]] = {}
+        self._footers: dict[DataFile, tuple[pa.Schema, int | None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_footers": {}}
@@ -78,12 +78,12 @@ class ArrowFiles(Files):
             return list(threads.map(self._read_footer, files))
 
     def _read_footer(self, file: DataFile) -> tuple[pa.Schema, int | None]:
-        if file.input not in self._footers:
+        if file not in self._footers:
             location = self._locations[file.root]
             with foreign_errors(f"reading {file.shown}", SourceError), _opened(location, file.path) as reader:
                 count = getattr(reader, "num_record_batches", None)
-                self._footers[file.input] = (reader.schema, count)
-        return self._footers[file.input]
+                self._footers[file] = (reader.schema, count)
+        return self._footers[file]
 
     def _read(
         self, location: Location, path: str, start: int, stop: int | None, columns: pa.Schema, reject: Reject

@@ -17,6 +17,8 @@ from raflow.connectors.files.files import Path
 from raflow.connectors.files.formats import CsvFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.lines import Quotes
+from raflow.connectors.files.listing import DataFile
+from raflow.connectors.files.locations import foreign_errors
 from raflow.connectors.files.misfits import Parser, bisect_misfits
 from raflow.connectors.files.text import TextFiles, encoding_name
 from raflow.errors import InvalidOption, SchemaError, SourceError
@@ -145,6 +147,19 @@ class CsvFiles(TextFiles):
             return None, 0
         names = self._column_names or self._names(header, document.shown)
         return _CsvParser(names, self._dialect), skipped + header_bytes
+
+    def _named(self, file: DataFile) -> list[str]:
+        if self._column_names or not self._header:
+            return self._column_names or []
+        with foreign_errors(f"reading {file.shown}", SourceError):
+            location = self._locations[file.root]
+            return [name for one in self._documents(location, file.path) for name in self._header_of(one)]
+
+    def _header_of(self, document: Document) -> list[str]:
+        with closing(self._opened(document)[0]) as stream:
+            self._skip(stream)
+            header, _ = _first_record(stream, self._quotes)
+        return self._names(header, document.shown)
 
     def _skip(self, stream: BufferedReader) -> int:
         return sum(len(stream.readline()) for _ in range(self._skip_rows))

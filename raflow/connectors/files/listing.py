@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
+from raflow.connectors.files.links import BROKEN, LinkedFileSystem
 from raflow.connectors.files.locations import BUCKET_PROTOCOLS, Location, foreign_errors
 from raflow.credentials import redact
 from raflow.errors import SourceError
@@ -36,29 +39,43 @@ class DataFile:
     path: str
     """As that location's file system wants it."""
     shown: str
-    """For messages."""
+    """For messages; no other file of the input is shown alike."""
     size: int
-    """Bytes."""
+    """Bytes; 0 if they are not known."""
     version: str
     """Etag or modification time."""
+    is_sized: bool = True
+    """Whether the size is known; else the file cannot be cut."""
 
     @property
     def input(self) -> Input:
         """What resume compares."""
-        return Input(self.shown, self.size, self.version)
+        return Input(self.shown, self.size if self.is_sized else None, self.version)
 
 
 def list_files(locations: Sequence[Location]) -> list[DataFile]:
     """Return the files of all locations as they are now, sorted within each.
 
-    Names that start with `.` or `_` below a directory or glob are no data.
+    Names that start with `.` or `_` below a directory or glob are no data, but for partitions such as `_day=1`.
 
     Raises:
         SourceError: A location does not exist, or has no file.
     """
     with ThreadPoolExecutor(THREADS) as threads:
-        found = threads.map(_list_one, range(len(locations)), locations)
-        return list({file.shown: file for files in found for file in files}.values())
+        found = list(threads.map(_list_one, range(len(locations)), locations))
+    stores = [location.store for location in locations]
+    # What is shown does not tell files apart: it has neither keys nor passwords.
+    files = {(stores[file.root], file.path): file for files in found for file in files}
+    return list(_told_apart(files.values()))
+
+
+def _told_apart(files: Iterable[DataFile]) -> Iterator[DataFile]:
+    """Yield the files, with a number where several would be shown alike: resume compares them by what is shown."""
+    seen: Counter[str] = Counter()
+    for file in files:
+        seen[file.shown] += 1
+        count = seen[file.shown]
+        yield file if count == 1 else replace(file, shown=f"{file.shown} ({count})")
 
 
 def show(location: Location, path: str) -> str:
@@ -68,6 +85,7 @@ def show(location: Location, path: str) -> str:
     head, _, tail = location.url.partition("::")
     with foreign_errors(f"opening {location.shown}", SourceError):
         url = location.fs.unstrip_protocol(path)
+        url = url.replace(":///", f"://{location.host}/", 1) if location.host else url
     return redact(f"{url}::{tail}" if tail and "://" in head else url)
 
 
@@ -75,7 +93,15 @@ def _list_one(root: int, location: Location) -> list[DataFile]:
     with foreign_errors(f"reading {location.shown}", SourceError):
         location.fs.invalidate_cache()
         found = _found(location)
-        return [_data_file(root, location, path, info) for path, info in sorted(found.items())]
+        with ThreadPoolExecutor(THREADS) as threads:
+            infos = threads.map(partial(_sized, location), found, found.values())
+            known = dict(zip(found, infos, strict=True))
+        return [_data_file(root, location, path, info) for path, info in sorted(known.items())]
+
+
+def _sized(location: Location, path: str, info: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a file, asked for where the listing has no size, as that of a web server."""
+    return info if info.get("size") is not None else dict(location.fs.info(path))
 
 
 def _found(location: Location) -> dict[str, Any]:
@@ -120,12 +146,17 @@ def is_glob(path: str) -> bool:
 
 
 def _match(location: Location) -> dict[str, Any]:
-    found = location.fs.glob(location.path, detail=True)
+    found = _fs(location).glob(location.path, detail=True)
     files = _visible(found, _fixed(location.path))
     if files:
         return files
     folders = (info for info in found.values() if info["type"] == "directory")
     return {path: info for folder in folders for path, info in _below(location, folder).items()}
+
+
+def _fs(location: Location) -> Any:
+    """Return what lists files: on a local disk links are followed."""
+    return LinkedFileSystem() if location.is_local and "::" not in location.url else location.fs
 
 
 def _fixed(pattern: str) -> str:
@@ -137,24 +168,35 @@ def _below(location: Location, info: dict[str, Any]) -> dict[str, Any]:
     if info["type"] != "directory":
         return {location.path: info}
     folder = str(info["name"])
-    found = location.fs.find(folder, detail=True, withdirs=location.is_local)
+    found = _fs(location).find(folder, detail=True, withdirs=location.is_local)
     folders = [path for path, one in found.items() if one["type"] == "directory" and _is_data(path, folder)]
     _require_readable(location, [folder, *folders])
     return _visible(found, folder)
 
 
 def _visible(found: dict[str, Any], folder: str) -> dict[str, Any]:
-    return {path: info for path, info in found.items() if info["type"] == "file" and _is_data(path, folder)}
+    data = {path: info for path, info in found.items() if _is_data(path, folder)}
+    broken = next((path for path, info in data.items() if info["type"] == BROKEN), None)
+    if broken is not None:
+        msg = f"{broken} is a link to {data[broken]['destination']}, which cannot be reached; mend or remove the link"
+        raise SourceError(msg)
+    return {path: info for path, info in data.items() if info["type"] == "file"}
 
 
 def _is_data(path: str, folder: str) -> bool:
     names = path[len(folder) :].strip("/").split("/")
-    return not path.endswith("/") and not any(name.startswith((".", "_")) for name in names)
+    return not path.endswith("/") and not any(is_hidden(name) for name in names)
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is no data: `.a` and `_a` are not, but `_a=1` is a partition."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def _data_file(root: int, location: Location, path: str, info: dict[str, Any]) -> DataFile:
     version = next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
-    return DataFile(root, path, show(location, path), int(info["size"] or 0), version.strip('"'))
+    size = info.get("size")
+    return DataFile(root, path, show(location, path), int(size or 0), version.strip('"'), size is not None)
 
 
 def partition_values(path: str) -> dict[str, str | None]:

@@ -30,6 +30,8 @@ _BROKEN = (pa.ArrowException, UnicodeError, EOFError, zlib.error, lzma.LZMAError
 _FOREIGN_PACKAGES = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs"}
 BUCKET_PROTOCOLS = {"s3", "s3a", "gs", "gcs"}
 """Object stores: the first part of a path names a bucket."""
+_CACHES = {"blockcache", "cached", "filecache", "simplecache"}
+"""First links of a chain which leave the paths of the next one as they are."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,30 @@ class Location:
     def is_memory(self) -> bool:
         """Whether the data exists in this process only."""
         return self._protocols[-1] == "memory"
+
+    @property
+    def store(self) -> tuple[str, ...]:
+        """What tells equal paths of several locations apart: protocol and host, and what an archive lies in."""
+        first, *outer = self._links
+        said = (f"{name}={value}" for name, value in sorted(self._server.items()))
+        return (fsspec.get_filesystem_class(_protocol(first)).__name__, *said, *outer)
+
+    @property
+    def host(self) -> str:
+        """The URL's host, if paths do not hold it; else empty."""
+        return str(self._server.get("host") or "")
+
+    @property
+    def _links(self) -> list[str]:
+        links = self.url.split("::")
+        return links[1:] if len(links) > 1 and links[0] in _CACHES else links
+
+    @property
+    def _server(self) -> dict[str, Any]:
+        """What the URL says to the driver besides a path."""
+        first = self._links[0]
+        said = fsspec.get_filesystem_class(_protocol(first))._get_kwargs_from_urls(first)
+        return {name: said[name] for name in said.keys() - {"path", "protocol", "url_query", "url_fragment"}}
 
     @property
     def shown(self) -> str:

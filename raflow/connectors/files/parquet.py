@@ -18,7 +18,7 @@ from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.pruning import matching
 from raflow.connectors.files.splitting import Piece, pack
 from raflow.errors import SourceError
-from raflow.sources import Input, Reject, Split
+from raflow.sources import Reject, Split
 
 _WHOLE_BYTES = 64 << 20
 """Decoded size up to which a row group is read at once, which is faster than in batches."""
@@ -67,7 +67,7 @@ class ParquetFiles(Files):
             max_rows_per_file=max_rows_per_file,
             if_exists=if_exists,
         )
-        self._footers: dict[Input, pq.FileMetaData] = {}
+        self._footers: dict[DataFile, pq.FileMetaData] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_footers": {}}
@@ -96,11 +96,11 @@ class ParquetFiles(Files):
             return list(threads.map(self._read_footer, files))
 
     def _read_footer(self, file: DataFile) -> pq.FileMetaData:
-        if file.input not in self._footers:
+        if file not in self._footers:
             location = self._locations[file.root]
             with foreign_errors(f"reading {file.shown}", SourceError), _open(location, file.path) as parquet:
-                self._footers[file.input] = parquet.metadata
-        return self._footers[file.input]
+                self._footers[file] = parquet.metadata
+        return self._footers[file]
 
     def _read(
         self, location: Location, path: str, start: int, stop: int | None, columns: pa.Schema, reject: Reject

@@ -61,10 +61,10 @@ class TextFiles(Files):
         """Return what reads the records, and the length of the header; None if there are no records."""
 
     def _pieces(self, files: Sequence[DataFile]) -> list[Piece]:
-        ranges: dict[str, list[Piece]] = {}
-        for piece in byte_ranges([file for file in files if self._can_cut(file.path)]):
-            ranges.setdefault(piece.file.shown, []).append(piece)
-        return [piece for file in files for piece in ranges.get(file.shown, [Piece(file, 0, None, file.size)])]
+        ranges: dict[DataFile, list[Piece]] = {}
+        for piece in byte_ranges([file for file in files if file.is_sized and self._can_cut(file.path)]):
+            ranges.setdefault(piece.file, []).append(piece)
+        return [piece for file in files for piece in ranges.get(file, [Piece(file, 0, None, file.size)])]
 
     def _can_cut(self, path: str) -> bool:
         return not is_packed(path) and self._quotes is None and keeps_ascii(self._encoding)
@@ -78,7 +78,13 @@ class TextFiles(Files):
         step = -(-len(files) // _SAMPLED_FILES)
         with ThreadPoolExecutor(THREADS) as threads:
             sampled = [sample for samples in threads.map(self._sample, files[::step]) for sample in samples]
-        return with_declared(agree(sampled, all_is_text=self._all_is_text), self._declared)
+            named = [name for names in threads.map(self._named, files) for name in names]
+        return with_declared(_with_named(agree(sampled, all_is_text=self._all_is_text), named), self._declared)
+
+    def _named(self, file: DataFile) -> list[str]:
+        """Return the columns that a file has by its header, even without records."""
+        del file
+        return []
 
     def _sample(self, file: DataFile) -> list[tuple[str, pa.Schema]]:
         location = self._locations[file.root]
@@ -142,6 +148,12 @@ class TextFiles(Files):
     def _as_utf8(self, text: bytes) -> bytes:
         is_utf8 = self._encoding == _UTF8 or not keeps_ascii(self._encoding)
         return text if is_utf8 else text.decode(self._encoding).encode()
+
+
+def _with_named(found: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Return the schema with columns that no sample has, whose types are seen when values come."""
+    missing = [name for name in dict.fromkeys(names) if name not in found.names]
+    return pa.schema([*found, *(pa.field(name, pa.null()) for name in missing)])
 
 
 def keeps_ascii(encoding: str) -> bool:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from typing_extensions import Self
 
 from raflow.connectors.files.formats import FileWriter, Format
+from raflow.connectors.files.listing import is_hidden
 from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.partitioning import Partitioner
 from raflow.connectors.files.staging import StagedFile, Staging, staging_for
@@ -179,7 +180,7 @@ def _require_bucket(fs: Any, bucket: str) -> None:
 
 
 def _is_visible(name: str) -> bool:
-    return not any(step.startswith((".", "_")) for step in name.split("/"))
+    return not any(is_hidden(step) for step in name.split("/"))
 
 
 def _remove_empty_folders(root: str, names: Sequence[str]) -> None:

@@ -7,12 +7,14 @@ import gzip
 import lzma
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from raflow import Flow, consumer
 from raflow.connectors.files import CsvFiles
 from raflow.errors import InvalidOption, RecordError, SchemaError, SourceError
 from raflow.schema import SchemaWidened, fix, is_fixed
@@ -20,6 +22,20 @@ from raflow.sources import Rejected
 
 Read = Callable[..., tuple[pa.Table, list[Rejected]]]
 Rows = Callable[..., list[dict[str, Any]]]
+
+
+@dataclass
+class Row:
+    id: int
+    name: str
+
+
+def _keeping(taken: list[Row]) -> Callable[[Row], None]:
+    def keep(record: Row) -> None:
+        taken.append(record)
+
+    return keep
+
 
 PEOPLE = b"id,name,height\n1,Ada,1.65\n2,Bo,1.8\n3,,\n"
 EXPECTED = [
@@ -300,6 +316,32 @@ def test_empty_files_have_no_records(tmp_path: Path, rows: Rows) -> None:
     (tmp_path / "3.csv").write_bytes(b"id,name,height\n")
 
     assert rows(CsvFiles(tmp_path)) == EXPECTED
+
+
+def test_a_file_of_a_header_alone_has_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_bytes(b"id,name\n")
+    taken: list[Row] = []
+    flow = Flow("empty")
+    flow.add_consumer(consumer(source=CsvFiles(tmp_path), name="p")(_keeping(taken)))
+
+    flow.run(engine="local")
+
+    assert taken == []
+    assert CsvFiles(tmp_path).schema() == pa.schema({"id": pa.null(), "name": pa.null()})
+    assert CsvFiles(tmp_path, schema={"id": "int64"}).schema().field("id").type == pa.int64()
+    named = CsvFiles(tmp_path, header=False, skip_rows=1, column_names=["a", "b"])
+    assert named.schema().names == ["a", "b"]
+
+
+def test_a_column_of_few_of_very_many_files_is_read(tmp_path: Path, rows: Rows) -> None:
+    for n in range(40):
+        (tmp_path / f"{n:02}.csv").write_bytes(b"a,b\n1,2\n" if n == 38 else b"a\n1\n")
+    source = CsvFiles(tmp_path)
+    assert source.schema() == pa.schema({"a": pa.int64(), "b": pa.null()})
+
+    with pytest.raises(SchemaWidened) as widened:
+        rows(source)
+    assert rows(source, widened.value.schema)[38] == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize(

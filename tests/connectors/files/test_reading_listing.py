@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.utils import infer_storage_options
 
 from raflow.connectors.files import ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.listing import DataFile
@@ -43,6 +49,85 @@ def test_paths_globs_directories_and_lists_are_read_in_order(tmp_path: Path, row
     assert values(rows, [tmp_path / "sub", str(tmp_path / "a*"), tmp_path / "a.csv"]) == [2, 3, 1]
 
 
+@contextmanager
+def served(answer: Callable[[str], bytes]) -> Iterator[str]:
+    """Serve what `answer` returns for a path, without ranges; the length only of what is no stream."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = answer(self.path)
+            self.send_response(200)
+            if "stream" not in self.path:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("name", ["a", "stream"])
+def test_files_of_a_web_server_are_read_whether_it_tells_their_size_or_not(rows: Rows, name: str) -> None:
+    page = f'<a href="{name}.csv">{name}.csv</a>'.encode()
+    with served(lambda path: b"v\n1\n2\n" if path.endswith(".csv") else page) as url:
+        source = CsvFiles(f"{url}/*.csv")
+
+        assert rows(source) == rows(CsvFiles(f"{url}/{name}.csv")) == [{"v": 1}, {"v": 2}]
+        assert [entry.size for entry in source.inputs()] == [6 if name == "a" else None]
+
+
+class Hosted(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """A server whose paths do not hold its host; every file holds the host as its only value."""
+
+    protocol = "hosted"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(infer_storage_options(path)["path"])
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        return {"host": infer_storage_options(path)["host"]}
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "type": "file", "size": len(self._text)}
+
+    def _open(self, path: str, *_: Any, **__: Any) -> io.BytesIO:
+        return io.BytesIO(self._text)
+
+    @property
+    def _text(self) -> bytes:
+        return f"v\n{self.storage_options['host']}\n".encode()
+
+
+def test_equal_paths_on_two_hosts_are_two_files(rows: Rows) -> None:
+    fsspec.register_implementation("hosted", Hosted, clobber=True)
+    urls = ["hosted://h1/d/a.csv", "hosted://h2/d/a.csv", "hosted://h1/d/a.csv"]
+
+    assert values(rows, urls) == ["h1", "h2"]
+    assert [entry.name for entry in CsvFiles(urls).inputs()] == urls[:2]
+
+
+def test_urls_that_differ_only_in_what_is_not_shown_are_several_files(rows: Rows) -> None:
+    with served(lambda path: f"v\n{path.rpartition('=')[2]}\n".encode()) as url:
+        source = CsvFiles([f"{url}/export?key={month}" for month in ("jan", "feb", "jan")])
+
+        assert rows(source) == [{"v": "jan"}, {"v": "feb"}]
+        assert [entry.name for entry in source.inputs()] == [f"{url}/export?key=***", f"{url}/export?key=*** (2)"]
+
+
 def test_hidden_files_are_no_data_unless_they_are_named(tmp_path: Path, rows: Rows) -> None:
     for name in ("a.csv", "_SUCCESS", ".a.csv.crc", "_temporary/b.csv", ".staging/c.csv"):
         csv(tmp_path / name, name)
@@ -50,6 +135,43 @@ def test_hidden_files_are_no_data_unless_they_are_named(tmp_path: Path, rows: Ro
     assert values(rows, tmp_path) == ["a.csv"]
     assert values(rows, str(tmp_path / "**")) == ["a.csv"]
     assert values(rows, tmp_path / "_SUCCESS") == ["_SUCCESS"]
+
+
+def test_linked_files_and_folders_are_read_under_the_names_of_the_links(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "kept" / "a.csv", 1)
+    csv(tmp_path / "kept" / "deep" / "b.csv", 2)
+    folder = tmp_path / "in"
+    csv(folder / "c.csv", 3)
+    (folder / "d.csv").symlink_to(tmp_path / "kept" / "a.csv")
+    (folder / "k=7").symlink_to(Path("..") / "kept")
+
+    assert sorted(values(rows, folder)) == [1, 1, 2, 3]
+    assert [row for row in rows(CsvFiles(folder)) if row["k"] == 7] == [{"v": 1, "k": 7}]
+    assert values(rows, str(folder / "*.csv")) == [3, 1]
+    assert values(rows, str(folder / "*" / "a.csv")) == [1]
+    assert values(rows, str(folder / "k*")) == [1, 2]
+    assert {entry.size for entry in CsvFiles(folder).inputs()} == {4}
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "x" / "a.csv", 1)
+    csv(tmp_path / "y" / "b.csv", 2)
+    (tmp_path / "x" / "up").symlink_to(tmp_path)
+    (tmp_path / "x" / "to_y").symlink_to(tmp_path / "y")
+    (tmp_path / "y" / "to_x").symlink_to(tmp_path / "x")
+
+    assert values(rows, tmp_path / "x") == [1, 2]
+    assert sorted(values(rows, str(tmp_path / "**" / "*.csv"))) == [1, 1, 2, 2]
+
+
+def test_a_link_that_leads_nowhere_is_named_unless_it_is_no_data(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "a.csv", 1)
+    (tmp_path / ".#a.csv").symlink_to("me@host:1")
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "gone" / "gone.csv")
+
+    with pytest.raises(SourceError, match=r"/gone\.csv is a link to .*/gone/gone\.csv, which cannot be reached; mend"):
+        CsvFiles(tmp_path).schema()
+    assert values(rows, str(tmp_path / "a*")) == [1]
 
 
 def test_a_name_with_brackets_is_a_file_if_it_exists(tmp_path: Path, rows: Rows) -> None:

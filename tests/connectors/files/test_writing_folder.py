@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from raflow.connectors.files import partitioning, writing
+from raflow.connectors.files import ParquetFiles, partitioning, writing
 from raflow.connectors.files.formats import CsvFormat, JsonLinesFormat, ParquetFormat
 from raflow.connectors.files.locations import Location
 from raflow.connectors.files.writing import FolderSink, FolderWriter
@@ -200,6 +200,15 @@ def test_existing_output_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "old.csv").touch()
     with pytest.raises(OutputExists, match=r'holds 1 file\(s\), such as old.csv.*if_exists="append"'):
         folder_sink(tmp_path).start(RUN)
+
+
+def test_partitions_by_a_column_with_an_underscore_are_seen(tmp_path: Path) -> None:
+    sink = folder_sink(tmp_path, partition_by=["_day"])
+    write(sink, pa.record_batch({"a": [1], "_day": [3]}))
+
+    assert ParquetFiles(tmp_path).schema().names == ["a", "_day"]
+    with pytest.raises(OutputExists, match=r"holds 1 file\(s\)"):
+        write(sink, pa.record_batch({"a": [2], "_day": [3]}))
 
 
 def test_append_keeps_what_was_there(tmp_path: Path) -> None:
