@@ -60,7 +60,8 @@ class _Dialect:
     def quotes(self) -> Quotes | None:
         if not (self.newlines_in_values and self.quote_char):
             return None
-        return Quotes(self.quote_char.encode(), self.escape_char.encode() if self.escape_char else None)
+        escape = self.escape_char.encode() if self.escape_char else None
+        return Quotes(self.quote_char.encode(), escape, self.delimiter.encode())
 
     def first_row(self, record: bytes) -> list[str]:
         if not record:

@@ -6,8 +6,10 @@ What a line holds is up to the formats; where the bytes come from is in `documen
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BufferedReader
 
 BLOCK_BYTES = 8 << 20
@@ -24,26 +26,58 @@ def cut_at_newline(text: bytes) -> int:
 
 @dataclass(frozen=True)
 class Quotes:
-    """The quotes inside of which a newline does not end a record."""
+    """The quotes inside of which a newline does not end a record.
+
+    As for Arrow's parser, a quote opens only where a field begins: that in `5" pipe` is like any other character.
+    """
 
     quote: bytes
     escape: bytes | None = None
+    delimiter: bytes = b","
+
+    @cached_property
+    def _quoted(self) -> re.Pattern[bytes]:
+        """Finds quoted text from its opening quote to its closing one, its group, or to the end if there is none."""
+        quote, begins = re.escape(self.quote), rb"(?:\A|(?<=[" + re.escape(self.delimiter) + rb"\r\n]))"
+        plain, special = rb"[^" + quote + rb"]*", quote * 2
+        if self.escape is not None:
+            escape = re.escape(self.escape)
+            begins += rb"(?<!" + escape + re.escape(self.delimiter) + rb")"
+            plain, special = rb"[^" + quote + escape + rb"]*", special + rb"|" + escape + rb"(?:.|\Z)"
+        inner = plain + rb"(?:(?:" + special + rb")" + plain + rb")*"
+        return re.compile(begins + quote + inner + rb"(?:(" + quote + rb")|\Z)", re.DOTALL)
+
+    def spans(self, text: bytes) -> Spans:
+        """Return where quoted text is, in a text that begins outside of quotes."""
+        starts, ends = [], []
+        for found in self._quoted.finditer(text):
+            starts.append(found.start())
+            ends.append(found.end() if found.group(1) else len(text) + 1)
+        return Spans(starts, ends)
 
     def are_open(self, text: bytes) -> bool:
         """Return whether the text, which begins outside of quotes, ends inside of them."""
-        if self.escape is not None:
-            text = re.sub(re.escape(self.escape) + b".", b"", text, flags=re.DOTALL)
-        return text.count(self.quote) % 2 == 1
+        return self.spans(text).around(len(text)) is not None
 
     def cut(self, text: bytes) -> int:
         """Return the length of the whole records."""
-        end = cut_at_newline(text)
-        is_open = self.are_open(text[:end])
-        while end and is_open:
-            before = text.rfind(b"\n", 0, end - 1) + 1
-            is_open ^= self.are_open(text[before:end])
-            end = before
+        spans, end = self.spans(text), cut_at_newline(text)
+        while end and (start := spans.around(end - 1)) is not None:
+            end = text.rfind(b"\n", 0, start) + 1
         return end
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Parts of a text, in order."""
+
+    starts: list[int]
+    ends: list[int]
+
+    def around(self, position: int) -> int | None:
+        """Return where the part begins that a position is in; None if it is in none."""
+        index = bisect_right(self.starts, position) - 1
+        return self.starts[index] if index >= 0 and position < self.ends[index] else None
 
 
 def records(text: bytes, quotes: Quotes | None = None) -> list[tuple[int, bytes]]:
@@ -53,9 +87,11 @@ def records(text: bytes, quotes: Quotes | None = None) -> list[tuple[int, bytes]
         text: Whole records.
         quotes: Inside of which newlines belong to values, if they may.
     """
+    spans = quotes.spans(text) if quotes else Spans([], [])
     found: list[tuple[int, bytes]] = []
-    is_open = False
+    is_open, end = False, 0
     for number, line in enumerate(text.splitlines(keepends=True)):
+        end += len(line)
         if is_open:
             first, begun = found[-1]
             found[-1] = (first, begun + line)
@@ -63,7 +99,7 @@ def records(text: bytes, quotes: Quotes | None = None) -> list[tuple[int, bytes]
             found.append((number, line))
         else:
             continue
-        is_open ^= quotes is not None and quotes.are_open(line)
+        is_open = spans.around(end - 1) is not None
     return found
 
 

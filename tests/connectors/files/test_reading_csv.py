@@ -134,6 +134,16 @@ def test_quoted_newlines_are_values_when_asked_for(tmp_path: Path, rows: Rows) -
     ]
 
 
+def test_a_quote_within_a_value_opens_nothing_where_newlines_may_be_in_values(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "x.csv").write_bytes(b'size 5",n\n5" pipe,1\n"a\nb",2\nodd 6",x\n"c\n""d""",4\n')
+    source = CsvFiles(tmp_path, newlines_in_values=True)
+    table, rejected = read(source, pa.schema([('size 5"', pa.string()), fix(pa.field("n", pa.int64()))]))
+    assert table.to_pylist() == [
+        {'size 5"': '5" pipe', "n": 1}, {'size 5"': "a\nb", "n": 2}, {'size 5"': 'c\n"d"', "n": 4},
+    ]  # fmt: skip
+    assert [one.text for one in rejected] == ['odd 6",x']
+
+
 def test_escaped_quotes_do_not_end_a_value(tmp_path: Path, rows: Rows) -> None:
     (tmp_path / "1.csv").write_bytes(b"a,n\n" + rb'"\"x\"' + b"\n" + rb'\\",1' + b"\nz,2\n")
 

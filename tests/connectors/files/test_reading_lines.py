@@ -35,12 +35,46 @@ def test_ranges_that_cover_a_text_give_each_line_once_and_in_order(
     assert all(block.endswith(b"\n") for _, block in found[:-1])
 
 
-@given(TEXTS, st.integers(1, 9))
-def test_a_newline_inside_of_quotes_does_not_end_a_record(text: bytes, size: int) -> None:
-    found = list(blocks(stream(text), 0, 0, None, size=size, cut=Quotes(b'"').cut))
+QUOTED = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b",", b'"', b'""', b'\\"']), max_size=40).map(b"".join)
+
+
+def ends_of_records(text: bytes, escape: bytes | None) -> list[int]:
+    """Return where records end, character by character, as Arrow's parser goes through a text."""
+    found, state, position = [], "begin", 0
+    while position < len(text):
+        char, position = text[position : position + 1], position + 1
+        if escape is not None and char == escape:
+            position, state = position + 1, "quoted" if state in ("begin quoted", "quoted") else "field"
+        elif state == "quoted":
+            if char == b'"' and text[position : position + 1] == b'"':
+                position += 1
+            elif char == b'"':
+                state = "field"
+        elif char == b'"' and state == "begin":
+            state = "quoted"
+        elif char in (b",", b"\n", b"\r"):
+            state = "begin"
+            if char == b"\n":
+                found.append(position)
+        else:
+            state = "field"
+    return found
+
+
+@given(QUOTED, st.integers(1, 9), st.sampled_from([None, b"\\"]))
+def test_a_newline_inside_of_quotes_does_not_end_a_record(text: bytes, size: int, escape: bytes | None) -> None:
+    found = list(blocks(stream(text), 0, 0, None, size=size, cut=Quotes(b'"', escape).cut))
 
     assert b"".join(block for _, block in found) == text
-    assert all(block.count(b'"') % 2 == 0 for _, block in found[:-1])
+    ends = {position + len(block) for position, block in found[:-1]}
+    assert ends <= set(ends_of_records(text, escape))
+    assert Quotes(b'"', escape).cut(text) == max(ends_of_records(text, escape), default=0)
+
+
+def test_a_quote_within_a_field_opens_nothing() -> None:
+    text = b'size 5",n\n5" pipe,1\n"a\n5"" b",2\n'
+    assert Quotes(b'"').cut(text) == len(text)
+    assert [record for _, record in records(text, Quotes(b'"'))] == [b'size 5",n\n', b'5" pipe,1\n', b'"a\n5"" b",2\n']
 
 
 @given(TEXTS, st.lists(st.integers(0, 80), max_size=5))
