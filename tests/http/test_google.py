@@ -159,7 +159,7 @@ REFUSED = {
     "issuer": (KEY.token(iss="https://example.com"), "the token is not of Google"),
     "signature": (STRANGER.token(), "the token's signature is wrong"),
     "key": (NEXT.token(), "the token's key is not known"),
-    "no JWT": ("abc", "the token is malformed"),
+    "no JWT": ("no-dots-at-all", "the token is malformed"),
     "no JSON": ("a.b.c", "the token is malformed"),
     "no times": (KEY.token(exp=None), "the token is malformed"),
     "nested": ("W1tb" * 5000 + ".e30.c2ln", "the token is malformed"),
