@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TypeVar
 
 import pyarrow as pa
@@ -13,15 +14,17 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Piece], Result], pieces: Sequence[Piece]) -> Iterator[Result]:
+def in_threads(work: Callable[[Piece], Result], pieces: Iterable[Piece]) -> Iterator[Result]:
     """Yield what is made of each piece, in their order.
 
     Args:
         work: Has to let go of the interpreter's lock, as Arrow does, or nothing is won.
-        pieces: Alike in size.
+        pieces: Alike in size; each is taken when a thread may soon have it.
     """
-    threads = min(pa.cpu_count(), len(pieces))
-    if threads < 2:
+    threads, pieces = pa.cpu_count(), iter(pieces)
+    first = list(islice(pieces, 2))
+    pieces = chain(first, pieces)
+    if threads < 2 or len(first) < 2:
         yield from map(work, pieces)
         return
     with ThreadPoolExecutor(threads) as pool:

@@ -9,6 +9,7 @@ nothing but nulls, it forgets nulls (apache/arrow#51305).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 
 import numpy as np
@@ -57,7 +58,7 @@ def read_lines(text: bytes, types: pa.Schema | None = None) -> pa.Table:
 def read_many_lines(text: bytes) -> pa.Table:
     """Return the records of lines as `read_lines` without types does, in several threads."""
     try:
-        tables = list(in_threads(read_lines, _pieces(text)))
+        tables = list(in_threads(read_lines, _pieces(text))) or [read_lines(text)]
     except pa.ArrowInvalid:  # as a whole: what is wrong with a piece need not be wrong with all
         return read_lines(text)
     first = tables[0].schema
@@ -66,14 +67,14 @@ def read_many_lines(text: bytes) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _pieces(text: bytes) -> list[bytes]:
-    """Return whole lines in pieces of like size."""
-    pieces, start = [], 0
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Yield whole lines in pieces of like size, each without its last newline: stripping it would copy the piece."""
+    start = 0
     while start < len(text):
-        end = text.find(b"\n", start + _PIECE_BYTES - 1) + 1 or len(text)
-        pieces.append(text[start:end])
-        start = end
-    return pieces or [text]
+        end = text.find(b"\n", start + _PIECE_BYTES - 1)
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+        start = end + 1
 
 
 def _no_object() -> pa.ArrowInvalid:

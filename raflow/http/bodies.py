@@ -208,9 +208,11 @@ class Reader:
             decoded = self._shape.decode(batch)
         except SchemaError as error:
             raise HTTPException(422, said(error)) from None
-        rows = brought.rows
-        brought.problems |= {rows[row]: Problem(said(error)) for row, error in decoded.rejected}
-        brought.values, brought.rows = decoded.values, [rows[row] for row in decoded.rows]
+        brought.values = decoded.values
+        if decoded.rejected:
+            rows = brought.rows
+            brought.problems |= {rows[row]: Problem(said(error)) for row, error in decoded.rejected}
+            brought.rows = [rows[row] for row in decoded.rows]
         return brought
 
     def _each(self, validate: Callable[[Any], Any], found: Sequence[Any], is_bulk: bool) -> Brought:

@@ -28,7 +28,7 @@ _NEEDS_ESCAPE = r'["\\\x00-\x1f]'
 
 def json_texts(batch: pa.RecordBatch) -> Iterator[memoryview]:
     """Yield the batch as JSON Lines, piece by piece; see `json_lines`."""
-    return in_threads(json_lines, list(slices(batch, _PIECE_ROWS)))
+    return in_threads(json_lines, slices(batch, _PIECE_ROWS))
 
 
 def json_lines(batch: pa.RecordBatch) -> memoryview:
@@ -41,12 +41,17 @@ def json_lines(batch: pa.RecordBatch) -> memoryview:
 
 
 def _objects(names: Sequence[str], columns: Sequence[pa.Array], rows: int, *, end: str = "}") -> pa.Array:
-    pieces: list[pa.Array | str] = []
-    for index, (name, column) in enumerate(zip(names, columns, strict=True)):
-        pieces += [("," if index else "{") + json.dumps(name, ensure_ascii=False) + ":", _text(column)]
+    pieces: list[pa.Array] = []
+    between = "{"
+    for name, column in zip(names, columns, strict=True):
+        text, quote = _unquoted(column)
+        if quote and text.null_count:
+            text, quote = _join(quote, text, quote), ""
+        pieces += [f"{between}{json.dumps(name, ensure_ascii=False)}:{quote}", text]
+        between = quote + ","
     if not pieces:
         return pa.array(["{" + end] * rows, _TEXT)
-    return _join(*pieces, end, null_handling="replace", null_replacement="null")
+    return _join(*pieces, between.removesuffix(",") + end, null_handling="replace", null_replacement="null")
 
 
 def _join(*pieces: pa.Array | str, **options: str) -> pa.Array:
@@ -56,15 +61,21 @@ def _join(*pieces: pa.Array | str, **options: str) -> pa.Array:
 
 def _text(array: pa.Array) -> pa.Array:
     """Return each value as JSON text; null stays null."""
+    text, quote = _unquoted(array)
+    return _join(quote, text, quote) if quote else text
+
+
+def _unquoted(array: pa.Array) -> tuple[pa.Array, str]:
+    """Return each value as JSON text, and the quote that belongs around it; "" if there is none."""
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
-        return _text(array.storage)
+        return _unquoted(array.storage)
     if pa.types.is_dictionary(kind):
-        return _text(array.dictionary_decode())
-    for matches, convert in _CONVERSIONS:
+        return _unquoted(array.dictionary_decode())
+    for matches, convert, quote in _CONVERSIONS:
         if matches(kind):
-            return convert(array)
-    return _escaped(pa.array([None if value is None else str(value) for value in array.to_pylist()], _TEXT))
+            return convert(array), quote
+    return _escaped(pa.array([None if value is None else str(value) for value in array.to_pylist()], _TEXT)), '"'
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -82,10 +93,6 @@ def _floats(array: pa.Array) -> pa.Array:
     return pc.if_else(is_bare, _join(text, ".0"), text)
 
 
-def _quoted(array: pa.Array) -> pa.Array:
-    return _join('"', array.cast(_TEXT), '"')
-
-
 def _escaped(array: pa.Array) -> pa.Array:
     text = array.cast(_TEXT)
     if _may_need_escape(text):
@@ -93,7 +100,7 @@ def _escaped(array: pa.Array) -> pa.Array:
         hard = text.filter(mask)
         easy = [json.dumps(value, ensure_ascii=False)[1:-1] for value in hard.to_pylist()]
         text = pc.replace_with_mask(text, mask, pa.array(easy, _TEXT))
-    return _join('"', text, '"')
+    return text
 
 
 def _may_need_escape(text: pa.Array) -> bool:
@@ -108,13 +115,13 @@ def _may_need_escape(text: pa.Array) -> bool:
 
 def _base64(array: pa.Array) -> pa.Array:
     texts = [None if value is None else b64encode(value).decode() for value in array.to_pylist()]
-    return _quoted(pa.array(texts, _TEXT))
+    return pa.array(texts, _TEXT)
 
 
 def _timestamps(array: pa.Array) -> pa.Array:
     if array.type.tz:
         array = array.cast(pa.timestamp(array.type.unit, "UTC"))
-    return _quoted(pc.replace_substring(array.cast(_TEXT), " ", "T"))
+    return pc.replace_substring(array.cast(_TEXT), " ", "T")
 
 
 def _seconds(array: pa.Array) -> pa.Array:
@@ -134,7 +141,7 @@ def _lists(array: pa.Array) -> pa.Array:
 def _maps(array: pa.Array) -> pa.Array:
     entries = array.cast(pa.large_list(pa.struct([array.type.key_field, array.type.item_field])))
     keys, items = entries.flatten().flatten()
-    pairs = _join(_escaped(keys), ":", pc.fill_null(_text(items), "null"))
+    pairs = _join('"', _escaped(keys), '":', pc.fill_null(_text(items), "null"))
     return _bracketed(entries, pairs, "{", "}")
 
 
@@ -159,14 +166,14 @@ _is_simple = _any_of(
 )
 """Kinds whose values are JSON's own."""
 _CONVERSIONS = [
-    (_any_of(_t.is_null, _t.is_boolean, _t.is_integer), _plain),
-    (_t.is_floating, _floats),
-    (_any_of(_t.is_string, _t.is_large_string, _t.is_string_view), _escaped),
-    (_t.is_timestamp, _timestamps),
-    (_any_of(_t.is_date, _t.is_time, _t.is_decimal), _quoted),
-    (_any_of(_t.is_binary, _t.is_large_binary, _t.is_fixed_size_binary), _base64),
-    (_t.is_duration, _seconds),
-    (_t.is_struct, _structs),
-    (_t.is_map, _maps),
-    (_any_of(_t.is_list, _t.is_large_list, _t.is_fixed_size_list), _lists),
+    (_any_of(_t.is_null, _t.is_boolean, _t.is_integer), _plain, ""),
+    (_t.is_floating, _floats, ""),
+    (_any_of(_t.is_string, _t.is_large_string, _t.is_string_view), _escaped, '"'),
+    (_t.is_timestamp, _timestamps, '"'),
+    (_any_of(_t.is_date, _t.is_time, _t.is_decimal), _plain, '"'),
+    (_any_of(_t.is_binary, _t.is_large_binary, _t.is_fixed_size_binary), _base64, '"'),
+    (_t.is_duration, _seconds, ""),
+    (_t.is_struct, _structs, ""),
+    (_t.is_map, _maps, ""),
+    (_any_of(_t.is_list, _t.is_large_list, _t.is_fixed_size_list), _lists, ""),
 ]
