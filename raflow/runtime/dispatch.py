@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -96,7 +97,7 @@ class Dispatch:
         at.replicas.add(member.index)
         at.flying += 1
         member.units.append(feed)
-        member.holds.add(feed.passage.key)
+        member.holds.setdefault(feed.passage.key, time.monotonic())
         first = feed.pieces[0]
         stage.pool.produce(
             member.index,

@@ -32,8 +32,8 @@ class Member:
     """Where it is, once it is known."""
     units: list[Any] = field(default_factory=list)
     """What it has in flight, in the order in which it does it."""
-    holds: set[Any] = field(default_factory=set)
-    """Attempts of which it holds a part that is not told yet."""
+    holds: dict[Any, float] = field(default_factory=dict)
+    """Attempts of which it holds a part that is not told yet, and since when."""
     pulls: int = 0
     """Questions for its next block that are not answered."""
     counts: Counts = field(default_factory=Counts)
@@ -98,6 +98,10 @@ class Pool:
     ) -> None:
         self.stage = stage
         self.members: dict[int, Member] = {}
+        self.setup_s: float | None = None
+        """Seconds that the set-up of the last replica took that is or was ready."""
+        self.held_s = 0.0
+        """Seconds that a replica held its part of the unit that was last told of."""
         self._engine = engine
         self._pack = pack
         self._packed: Any = None

@@ -37,14 +37,15 @@ class Reports:
         self.working: float | None = None
         """When the first replica was ready, on the monotonic clock."""
 
-    def replica_ready(self, name: str, index: int, done: Future[Failure | None]) -> None:
+    def replica_ready(self, name: str, index: int, done: Future[Failure | float]) -> None:
         """Its set-up is over."""
         stage, member = self._state.stages[name], self._state.member(name, index)
         if member is None or self._is_lost(stage, index, done):
             return
-        if failure := done.result():
-            raise run_failed(failure, name, index)
-        member.ready = True
+        result = done.result()
+        if isinstance(result, Failure):
+            raise run_failed(result, name, index)
+        member.ready, stage.pool.setup_s = True, result
         stage.losses.pop(SETUP, None)
         stage.ready()
         if member.leaving:
@@ -95,7 +96,8 @@ class Reports:
         outcome = self._outcome(name, index, None, passage, done)
         member = self._state.member(name, index)
         if member:
-            member.holds.discard(passage.key)
+            now = time.monotonic()
+            self._state.stages[name].pool.held_s = now - member.holds.pop(passage.key, now)
         if outcome is None:
             return
         at = passage.at[name]

@@ -65,7 +65,7 @@ class RunState:
             for index in at.replicas:
                 member = self.member(name, index)
                 if member:
-                    member.holds.discard(passage.key)
+                    member.holds.pop(passage.key, None)
                     member.handle.call("drop_unit", passage.key)
 
     def count(self, entry: EntryRun, unit: int, sign: int = 1) -> None:

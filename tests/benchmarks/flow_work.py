@@ -33,6 +33,8 @@ SLEEPS: dict[str, tuple[int, list[float], list[float]]] = {
     "robber_moves": (1200, [FAST_S, SLOW_S], [SLOW_S, FAST_S]),
 }
 """Batches, what each stage sleeps, and what it does from the middle on if that is different. Ideal: 30 s each."""
+WINDOW_S, STEP_S, BUSY = 3.0, 0.5, 0.85
+"""Sizes are good once so much of all slots is busy in every such window."""
 SIDE, SMALL, CLASSES = 224, 56, 128
 TEXT_FILES, LINE_WORDS, VOCABULARY = 16, 10, 10_000
 IMAGE_FILES, IMAGE_GROUP_ROWS = 8, 50
@@ -252,18 +254,17 @@ def pause(workload: str, stage: int, batch: int, batches: int) -> float:
 
 
 def robbed(workload: str, traces: Traces, began: float, ended: float, batches: int) -> dict[str, Any]:
-    """Return shares of the ideal, with and without the start, and when the last replica began before the source's end.
+    """Return shares of the ideal, with and without the start, and when nearly all slots were busy and stayed so.
 
     The ideal has all slots busy all the time. Work done before all stages were ready is not counted.
     """
-    stages = range(len(SLEEPS[workload][1]))
+    _, before, after = SLEEPS[workload]
+    stages = range(len(before))
     work = sum(pause(workload, stage, batch, batches) for stage in stages for batch in range(batches))
     early = sum(max(min(call.ended, traces.ready) - call.began, 0.0) for call in traces.calls)
     first = [call for call in traces.calls if call.stage == 0]
     drained = max(call.began for call in first)
-    births = sorted(birth for found in traces.births.values() for birth in found)
-    late = [birth for birth in births if traces.ready <= birth <= drained]
-    moved = min((call.began for call in first if call.batch >= batches // 2), default=ended)
+    moved = min((call.began for call in first if call.batch >= batches // 2), default=ended) if after else drained
     return {
         "answer": [traces.counts[stage] for stage in stages],
         "ideal_s": work / SLOTS,
@@ -271,10 +272,18 @@ def robbed(workload: str, traces: Traces, began: float, ended: float, batches: i
         "ready_s": ended - traces.ready,
         "share_with_start": work / SLOTS / (ended - began),
         "share": (work - early) / SLOTS / (ended - traces.ready),
-        "last_birth_s": max(late, default=traces.ready) - traces.ready,
+        "converged_s": converged(traces.calls, traces.ready, moved),
+        "reconverged_s": converged(traces.calls, moved, drained) if after else 0.0,
         "replicas": [len(traces.births[stage]) for stage in stages],
-        "ready_at": traces.ready,
-        "drained_at": drained,
-        "moved_at": moved,
-        "first_birth_at": births[0],
     }
+
+
+def converged(calls: Sequence[Call], began: float, ended: float) -> float:
+    """Return after how many seconds the slots were busy enough, over every window until the end."""
+    late = began
+    for step in range(int((ended - began - WINDOW_S) / STEP_S) + 1):
+        start = began + step * STEP_S
+        busy = sum(max(min(call.ended, start + WINDOW_S) - max(call.began, start), 0.0) for call in calls)
+        if busy < BUSY * SLOTS * WINDOW_S:
+            late = start + STEP_S
+    return late - began

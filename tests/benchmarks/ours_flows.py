@@ -18,7 +18,6 @@ import raflow.runtime.stage
 from raflow import Flow, FlowOptions, consumer
 from raflow.connectors.files import CsvFiles, ParquetFiles
 from raflow.connectors.memory import MemorySink
-from raflow.metrics import RunStats
 from raflow.sources import Reject, Source, Split
 from raflow.stream import Stream
 from tests.benchmarks import flow_work as work
@@ -258,19 +257,8 @@ def robber(workload: str, data: Path, scale: float) -> dict[str, Any]:
         done = flow.start(engine="ray")
         done.wait()
         found = work.robbed(workload, work.Traces.of(data), began, time.monotonic(), batches)
-    return {**found, **_resized(done.stats(), found)}
-
-
-def _resized(stats: RunStats, found: dict[str, Any]) -> dict[str, Any]:
-    """Return when sizes were last changed before the source had ended, and what was decided."""
-    at = [(found["first_birth_at"] + one.at_s, one) for one in stats.resized]
-    early = [when for when, _ in at if when <= min(found["moved_at"], found["drained_at"])]
-    moved = [when for when, _ in at if found["moved_at"] < when <= found["drained_at"]]
-    return {
-        "converged_s": max([0.0, *(when - found["ready_at"] for when in early)]),
-        "reconverged_s": max([0.0, *(when - found["moved_at"] for when in moved)]),
-        "resized": [f"{one.at_s:.1f} s {one.stage} {one.before} → {one.after}: {one.reason}" for one in stats.resized],
-    }
+    resized = [f"{one.at_s:.1f} s {one.stage} {one.before} → {one.after}: {one.reason}" for one in done.stats().resized]
+    return {**found, "resized": resized}
 
 
 STREAMS: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -33,18 +34,19 @@ class Answering:
         self._job, self._stage = job, job.stage
         self._own_process = own_process
         self._done, self._blocks = done, blocks
-        self.ready: Future[Failure | None] = Future()
-        """Why the replica cannot work, or None."""
+        self.ready: Future[Failure | float] = Future()
+        """Seconds until the replica could work, or why it cannot."""
 
     def run(self) -> None:
         """Open the sinks, then take what comes until there is no more, and close them."""
+        began = time.monotonic()
         writers = Writers(self._stage, self._job.context)
         failure = self._done.get()
         try:
             writers.open()
         except BaseException as error:
             failure = failure or explain(error, "setup")
-        self.ready.set_result(failure)
+        self.ready.set_result(failure or time.monotonic() - began)
         held: dict[tuple[str, int, int], dict[str, list[pa.RecordBatch]]] = {}
         while (item := self._done.get()) is not _END:
             unit, kind, value = item

@@ -74,8 +74,8 @@ class Replica:
 
     # -- called by the driver ---------------------------------------------------------------------
 
-    def setup(self) -> Failure | None:
-        """Run the user's `setup` and open the sinks; returns why that failed, or None."""
+    def setup(self) -> Failure | float:
+        """Run the user's `setup` and open the sinks; returns the seconds that this took, or why it failed."""
         logging.getLogger(None if self.own_process else "raflow").setLevel(self.job.log_level)
         for thread in self._threads:
             thread.start()

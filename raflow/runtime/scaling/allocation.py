@@ -51,7 +51,7 @@ class Share:
         return replace(self, low=size, high=size)
 
 
-def used(needs: Mapping[str, Amounts], sizes: Mapping[str, int]) -> dict[str, float]:
+def used(needs: Mapping[str, Amounts], sizes: Mapping[str, float]) -> dict[str, float]:
     """Return what so many replicas of each pool need together."""
     total: dict[str, float] = {}
     for name, size in sizes.items():
@@ -113,6 +113,12 @@ def allocate(shares: Collection[Share], capacity: Amounts, shortest_s: float) ->
         middle = math.sqrt(short * long)
         short, long = (short, middle) if fits(used(needs, sizes(middle)), capacity) else (middle, long)
     return _spread(shares, sizes(long), capacity, long)
+
+
+def fluid_s(shares: Collection[Share], capacity: Amounts) -> float:
+    """Return the shortest time for all work, in fractions of replicas and without bounds."""
+    work = used({share.name: share.needs for share in shares}, {share.name: share.work_s for share in shares})
+    return max((amount / capacity[key] for key, amount in work.items() if capacity.get(key)), default=0.0)
 
 
 def _spread(shares: Collection[Share], sizes: dict[str, int], capacity: Amounts, time_s: float) -> dict[str, int]:

@@ -8,7 +8,8 @@ by its true rate, goes into one joint allocation (`allocation.py`). Queues tell 
    tenth, and only once this has been so for a moment. So the greedy pool gives back, and noise moves nothing.
 3. What a bound or waiting work demands (`min_replicas`, a lost replica, work for a pool of none) comes first.
 4. Otherwise a pool shrinks only after it was half idle for long.
-5. A pool whose speed is not known yet counts as fast as the others; if none is known, all share evenly.
+5. Where whole replicas do not divide as the work does, pools that are partly idle lend one (`lending.py`).
+6. A pool whose speed is not known yet counts as fast as the others; if none is known, all share evenly.
 
 Starting and draining replicas hold room: what is decided always fits into what there is.
 """
@@ -22,6 +23,7 @@ from dataclasses import replace
 from raflow.runtime.scaling import reasons
 from raflow.runtime.scaling.allocation import admit, allocate, fits, most, used
 from raflow.runtime.scaling.demand import ask
+from raflow.runtime.scaling.lending import Loan, loan, without_lent
 from raflow.runtime.scaling.values import Decision, Decisions, Memory, Past, PoolState, Shortage, Snapshot
 from raflow.runtime.scaling.workload import shares
 
@@ -38,6 +40,8 @@ DOWN_S = 10.0
 SETTLE_S = 5.0
 """What was moved between pools does not move back sooner."""
 _GAIN = 1.1
+_DECIDED_S = PATIENCE_S / (_GAIN - 1.0)
+"""To grant a wish that is older than this gains too little."""
 _LOAD_S = 5.0
 _FIRST_S = 1e12
 """As work: comes before all."""
@@ -60,6 +64,7 @@ def decide(snapshot: Snapshot, memory: Memory) -> tuple[Decisions, Memory]:
     turn.give()
     turn.grow()
     turn.calm()
+    turn.lend()
     changes = turn.changes()
     asked = ask(snapshot, turn.targets, memory) if snapshot.can_grow else None
     decisions = Decisions(changes, () if snapshot.can_grow else turn.shortages(), asked)
@@ -77,9 +82,11 @@ class _Turn:
         self.needs = {name: pool.needs for name, pool in self.pools.items()}
         self.shares = shares(snapshot)
         self.low = admit(self.shares.values(), self.capacity)
-        self.wanted = allocate(self.shares.values(), self.capacity, SHORTEST_S)
+        owned = without_lent(self.shares, self.pools, memory.pools, self.now_s)
+        self.wanted = allocate(owned, self.capacity, SHORTEST_S)
         self.targets = {name: pool.size for name, pool in self.pools.items()}
         self.why: dict[str, str] = {}
+        self.loan: Loan | None = None
         idle_s = 0.0 if memory.now_s is None else self.now_s - memory.now_s
         self.past = {name: self._seen(pool, memory.pools.get(name), idle_s) for name, pool in self.pools.items()}
 
@@ -145,11 +152,13 @@ class _Turn:
         for name in self.due:
             self._take(self.due, f"makes room for {name!r}, which must have {self.due[name]}")
         self.wishes = {name: self.wanted[name] for name, pool in self.pools.items() if self._may_grow(pool)}
-        pressed = [name for name in self.wishes if not self._moved(name, -1)]
+        back = {name for name in self.wishes if self.past[name].lent_s is not None}
+        pressed = [name for name in self.wishes if name in back or not self._moved(name, -1)]
         worst = max(pressed, key=lambda name: self._time_s(name, self.targets[name]), default=None)
-        if worst and self._worthwhile(worst):
+        if worst and (worst in back or self._worthwhile(worst)):
             goal = {**self.due, **{name: self.wanted[name] for name in pressed}}
-            self._take(goal, f"gives way to {worst!r}, the bottleneck; {self._split(worst)}", settle=True)
+            reason = f"gives way to {worst!r}, the bottleneck; {self._split(worst)}"
+            self._take(goal, reason, settle=worst not in back)
 
     def _worthwhile(self, slowest: str) -> bool:
         """Whether moving replicas gains enough, and has done so for a while: the more it gains, the shorter."""
@@ -209,6 +218,16 @@ class _Turn:
                 reason = f"no work for {DOWN_S:g} s" if rest else f"calm: {past.load:.1f} of {pool.size} busy"
                 self._set(name, min(kept, pool.size), reason)
 
+    def lend(self) -> None:
+        """A pool that is partly idle gives a replica to the slowest one for a while, if all else is settled."""
+        if any(pool.starting or pool.draining or self.targets[name] != pool.size for name, pool in self.pools.items()):
+            return
+        wishes = [past.wishes_since_s for past in self.past.values() if past.wishes_since_s is not None]
+        if all(self._held(since_s, _DECIDED_S) for since_s in wishes):
+            self.loan = loan(self.pools, self.past, self.shares, self.capacity, self.now_s)
+        if self.loan:
+            self._set(self.loan.lender, self.pools[self.loan.lender].size - 1, str(self.loan))
+
     def _set(self, name: str, size: int, reason: str) -> None:
         if size != self.targets[name]:
             self.targets[name], self.why[name] = size, reason
@@ -224,6 +243,9 @@ class _Turn:
     def remembered(self, name: str) -> Past:
         """Return what the next call must know of a pool."""
         past, pool, target = self.past[name], self.pools[name], self.targets[name]
+        if target != pool.size:
+            is_lender = self.loan is not None and self.loan.lender == name
+            past = replace(past, lent_s=self.now_s if is_lender else None)
         if target == pool.size or (pool.rate is None and target > pool.size):
             return past
         return replace(past, calm_since_s=None, moved=1 if target > pool.size else -1, moved_s=self.now_s)

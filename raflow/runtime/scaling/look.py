@@ -38,7 +38,7 @@ class Looks:
         """Return all pools that have, or will have, work."""
         live = [stage for stage in self._stages if not stage.is_done]
         names = {stage.stage.name for stage in live}
-        pools = tuple(self._pool(stage, names) for stage in live)
+        pools = tuple(self._pool(stage, names, now_s) for stage in live)
         return Snapshot(now_s, dict(capacity), pools, can_grow)
 
     def _waits(self, stage: StageRun) -> bool:
@@ -49,7 +49,7 @@ class Looks:
         shuffle = self._shuffles.get(entry.name)
         return shuffle is None or (self._dispatch.is_given(shuffle) and shuffle.is_cut)
 
-    def _pool(self, stage: StageRun, names: set[str]) -> PoolState:
+    def _pool(self, stage: StageRun, names: set[str], now_s: float) -> PoolState:
         name, options, pool = stage.stage.name, stage.stage.options, stage.pool
         counts = stage.counts()
         speed = self._speed(name, counts)
@@ -67,10 +67,12 @@ class Looks:
             fixed=fixed,
             queued=units,
             in_flight=pool.in_flight,
+            held_s=max([pool.held_s, *(now_s - since for member in members for since in member.holds.values())]),
             busy_s=counts.busy_s,
             unit=_unit(stage, units, rows),
             rate=speed.rate,
             selectivity=speed.selectivity,
+            setup_s=pool.setup_s,
             consumers=tuple(
                 dict.fromkeys(
                     taker.stage.name

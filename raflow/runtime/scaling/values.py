@@ -33,6 +33,8 @@ class PoolState:
     """Units of work (splits, batches) that wait for a replica."""
     in_flight: int = 0
     """Units in its replicas."""
+    held_s: float = 0.0
+    """Seconds that its replicas hold parts of units, which have to end before they leave."""
     busy_s: float | None = None
     """Seconds that slots were busy so far, calls under way included; None: read from what is in flight."""
     unit: float = 1.0
@@ -41,6 +43,8 @@ class PoolState:
     """Data per busy second of one slot; None while cold."""
     selectivity: float | None = None
     """Data out for one of data in; None while cold."""
+    setup_s: float | None = None
+    """Seconds that user code took to set up in its last replica; None while none has come."""
     consumers: tuple[str, ...] = ()
     """The pools that take its output."""
     blocked: bool = False
@@ -143,6 +147,8 @@ class Past:
     """Direction of its last change by decision, -1 or 1."""
     moved_s: float = 0.0
     """When that was."""
+    lent_s: float | None = None
+    """When it lent a replica; None: it has not, or has it back."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ def replica() -> Iterator[Replica]:
     flow.add_consumer(before)
     flow.add_consumer(consumer(source=before, fuse=False)(held))
     made = Replica(Job(flow.plan().stages[1], SinkContext("run"), {}, "INFO"), "held[0]")
-    assert made.setup() is None
+    seconds = made.setup()
+    assert isinstance(seconds, float), seconds
     yield made
     made.teardown()
 

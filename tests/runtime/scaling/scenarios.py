@@ -71,6 +71,19 @@ SCENARIOS = [
     Scenario("robber, 2 stages", chain(0.05, 0.25)),
     Scenario("robber, 3 stages", chain(0.05, 0.25, 0.1)),
     Scenario("robber, 4 stages", chain(0.05, 0.25, 0.1, 0.02)),
+    Scenario(
+        "robber, 4 stages, quick set-up",
+        chain(0.05, 0.25, 0.1, 0.05, start_s=0.3, edge=200),
+        converge_s=None,
+        changes=40,
+    ),
+    Scenario(
+        "four equal stages on 11, quick set-up",
+        chain(0.1, 0.1, 0.1, 0.1, start_s=0.3, edge=200),
+        {"CPU": 11.0},
+        converge_s=None,
+        changes=40,
+    ),
     Scenario("robber, slow stage first", chain(0.25, 0.05)),
     Scenario("robber, 2 stages swap", chain(switch(15, 0.05, 0.25), switch(15, 0.25, 0.05)), breaks=(15,)),
     Scenario(
@@ -229,3 +242,4 @@ SCENARIOS = [
     ),
 ]
 """At least 30; each runs within a second."""
+NAMED = {scenario.name: scenario for scenario in SCENARIOS}

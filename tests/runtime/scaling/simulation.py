@@ -214,6 +214,7 @@ class Simulation:
             busy_s=self.busy_s[stage.name] + under_way_s,
             rate=speed.rate,
             selectivity=speed.selectivity,
+            setup_s=stage.start_s if pool else None,
             consumers=stage.to,
             blocked=self._blocked(stage.name),
             waits=stage.barrier and any(self.queued[one.name] for one in self.stages.values() if stage.name in one.to),

@@ -9,11 +9,9 @@ import pytest
 
 from raflow.runtime.scaling.autoscaler import DOWN_S
 from tests.runtime.scaling.scenario import Result, Scenario
-from tests.runtime.scaling.scenarios import SCENARIOS
+from tests.runtime.scaling.scenarios import NAMED
 from tests.runtime.scaling.simulated import Stage
 from tests.runtime.scaling.simulation import Simulation
-
-NAMED = {scenario.name: scenario for scenario in SCENARIOS}
 
 
 @cache
