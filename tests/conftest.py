@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ["RAY_DEDUP_LOGS"] = "0"  # it holds lines back, and prints them into the output of a later test
 
 pytest_plugins = ["tests.databases", "tests.stores"]
 
