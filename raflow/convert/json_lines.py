@@ -23,7 +23,7 @@ _BOM = b"\xef\xbb\xbf"
 _BETWEEN = re.compile(rb"}[ \t\r]*\n[ \t\r\n]*{")
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?')
 _BRACKET = re.compile(rb"[\[\]{}]")
-_PIECE_BYTES = 512 << 10
+_PIECE_BYTES = 1 << 20
 """What a thread reads at a time: its memory is then soon used again, not asked for anew."""
 _DEPTH = 64
 """Arrow's IPC takes no types that are nested deeper."""

@@ -7,6 +7,7 @@ servers. Plain uvicorn and Ray Serve serve the same function with FastAPI; figur
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import re
 import shutil
@@ -17,11 +18,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import pyarrow.json as pj
 
 from raflow import Flow
@@ -133,27 +134,31 @@ def bulk(seconds: int, rounds: int) -> Iterator[Row]:
     del seconds
     lines = (BODY + "\n").encode() * LINES
     flow = http_flow.made(num_replicas=1, num_cpus=2)  # `read_json` alone has both, too
-    headers = {"Content-Type": "application/x-ndjson"}
+    mb = len(lines) / 1e6
     with ExitStack() as stack:
         file = stack.enter_context(tempfile.NamedTemporaryFile())
         file.write(lines)
         file.flush()
-        url = stack.enter_context(served(flow, http_flow.OUT))
-        client = stack.enter_context(httpx.Client(headers=headers, timeout=120))
+        address = stack.enter_context(served(flow, http_flow.OUT)).removeprefix("http://")
+        client = stack.enter_context(closing(http.client.HTTPConnection(address, timeout=120)))
 
-        def send() -> None:
-            reply = client.post(f"{url}/bulk", content=lines)
-            assert reply.json() == {"success": True, "records": LINES}, reply.text[:200]
+        def send(route: str) -> None:
+            client.request("POST", route, lines, {"Content-Type": "application/x-ndjson"})
+            reply = client.getresponse().read()
+            assert json.loads(reply) == {"success": True, "records": LINES}, reply[:200]
 
-        send()  # the first one makes the replica import what it needs
-        turns = [(timed(send), timed(lambda: pj.read_json(file.name))) for _ in range(10 * rounds)]
-    ours, alone = map(statistics.median, zip(*turns, strict=True))
-    mb = len(lines) / 1e6
-    yield (
-        f"NDJSON bulk, {LINES:,} lines, {mb:.0f} MB, to JSON Lines", f"{mb / ours:.0f} MB/s",
-        f"{mb / alone:.0f} MB/s (pyarrow.json.read_json alone)", f"{alone / ours:.2f} × its rate",
-        f"≥ 0.6 ×: {'reached' if alone / ours >= 0.6 else 'MISSED'}",
-    )  # fmt: skip
+        def alone() -> None:
+            pj.read_json(file.name)
+
+        for route, sink in (("/bulk_parquet", "Parquet"), ("/bulk", "JSON Lines")):
+            send(route)  # the first one makes the replica import what it needs
+            turns = [(timed(partial(send, route)), timed(alone)) for _ in range(10 * rounds)]
+            ours, theirs = map(statistics.median, zip(*turns, strict=True))
+            yield (
+                f"NDJSON bulk, {LINES:,} lines, {mb:.0f} MB, to {sink}", f"{mb / ours:.0f} MB/s",
+                f"{mb / theirs:.0f} MB/s (pyarrow.json.read_json alone)", f"{theirs / ours:.2f} × its rate",
+                f"≥ 0.6 ×: {'reached' if theirs / ours >= 0.6 else 'MISSED'}",
+            )  # fmt: skip
 
 
 def timed(work: Callable[[], object]) -> float:

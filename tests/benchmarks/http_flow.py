@@ -65,8 +65,8 @@ def made(**options: Any) -> Flow:
     accepted = JsonLinesFiles(OUT / "accepted")
     flow.collector("/accepted", sink=accepted, ack="accepted", buffer_records=1_000_000, **options)(same)
     flow.collector("/written", sink=JsonLinesFiles(OUT / "written"), name="written", **options)(same)
-    bulk = JsonLinesFiles(OUT / "bulk")
-    flow.collector("/bulk", sink=bulk, name="bulk", max_body_bytes=1 << 30, **options)(batch)
+    for name, bulk in (("bulk", JsonLinesFiles(OUT / "bulk")), ("bulk_parquet", ParquetFiles(OUT / "bulk_parquet"))):
+        flow.collector(f"/{name}", sink=bulk, name=name, max_body_bytes=1 << 30, **options)(batch)
     flow.collector("/parquet", sink=ParquetFiles(OUT / "parquet"), name="parquet", linger_ms=50, **options)(same)
     return flow
 
