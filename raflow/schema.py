@@ -14,6 +14,7 @@ import pyarrow as pa
 from raflow.errors import SchemaError
 
 _FIXED = {b"raflow": b"fixed"}
+_NO_VALUES = (pa.lib.Type_INTERVAL_MONTHS, pa.lib.Type_INTERVAL_DAY_TIME)
 
 
 class SchemaWidened(Exception):
@@ -36,6 +37,19 @@ def fix(field: pa.Field) -> pa.Field:
 def is_fixed(field: pa.Field) -> bool:
     """Return whether a record type has decided the field's type."""
     return bool(field.metadata and field.metadata.get(b"raflow") == b"fixed")
+
+
+def without_values(schema: pa.Schema) -> str:
+    """Return the columns of which pyarrow can show types but no values, e.g. "'age' (month_interval)"; "" if none."""
+    return ", ".join(f"{field.name!r} ({field.type})" for field in schema if _has_no_values(field.type))
+
+
+def _has_no_values(kind: pa.DataType) -> bool:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _has_no_values(kind.storage_type)
+    inner = [kind.field(index).type for index in range(kind.num_fields)]
+    inner += [kind.value_type] if pa.types.is_dictionary(kind) else []
+    return kind.id in _NO_VALUES or any(map(_has_no_values, inner))
 
 
 def same_but_digits(one: pa.DataType, other: pa.DataType) -> bool:

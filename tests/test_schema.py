@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from raflow.errors import SchemaError
-from raflow.schema import conform, fix, holds, is_fixed, merge
+from raflow.schema import conform, fix, holds, is_fixed, merge, without_values
+from tests.arrow_months import STREAM
 
 
 def one(kind: pa.DataType) -> pa.Schema:
@@ -62,3 +63,12 @@ def test_a_fixed_field_keeps_its_mark_through_bytes() -> None:
     schema = pa.schema([fix(pa.field("x", pa.int64())), pa.field("y", pa.int64())])
     again = pa.ipc.read_schema(pa.py_buffer(schema.serialize()))
     assert [is_fixed(field) for field in again] == [True, False]
+
+
+def test_types_without_values_are_found_at_any_depth() -> None:
+    months = pa.ipc.open_stream(STREAM).schema.field("m")
+    assert without_values(pa.schema([("a", pa.uuid()), ("b", pa.dictionary(pa.int8(), pa.string()))])) == ""
+    deep = pa.schema(
+        [("a", pa.int64()), ("b", pa.list_(pa.struct([months]))), ("c", pa.map_(pa.string(), months.type))]
+    )
+    assert without_values(deep) == ("'b' (list<item: struct<m: month_interval>>), 'c' (map<string, month_interval>)")

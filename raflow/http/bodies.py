@@ -22,6 +22,7 @@ from raflow.convert.json_lines import read_many_lines
 from raflow.errors import SchemaError
 from raflow.http.arrow_bounds import Claim, claim_of
 from raflow.letters import as_json, row_as_json
+from raflow.schema import without_values
 
 JSON, LINES, ARROW = "application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"
 _TAKEN = f"send {JSON}, {LINES} or {ARROW}"
@@ -152,7 +153,10 @@ class Reader:
     def _arrow(self, body: bytes, path: Mapping[str, Any]) -> Brought:
         try:
             self._check_size(claim_of(body), path)
-            table = pa.ipc.open_stream(body).read_all()
+            reader = pa.ipc.open_stream(body)
+            if unknown := without_values(reader.schema):
+                raise HTTPException(422, f"columns of these types are not read: {unknown}")
+            table = reader.read_all()
             table.validate(full=True)  # a client may have written anything
         except (pa.ArrowException, ValueError, OSError, struct.error) as error:
             raise HTTPException(400, f"malformed Arrow stream: {error}") from None

@@ -18,6 +18,7 @@ from raflow.batch import to_ipc
 from raflow.convert import shape_of
 from raflow.http.arrow_bounds import claim_of
 from raflow.http.bodies import ARROW, JSON, LINES, Brought, Reader
+from tests.arrow_months import STREAM
 
 
 @dataclass
@@ -82,6 +83,13 @@ def test_any_changed_byte_of_an_arrow_stream_is_answered(place: int, byte: int) 
     body[place % len(body)] = byte
     for reader in READERS:
         read(reader, bytes(body), ARROW)
+
+
+@pytest.mark.parametrize("kind", [dict, Model, pa.Table])
+def test_columns_of_which_arrow_has_no_python_values_are_refused(kind: Any) -> None:
+    with pytest.raises(HTTPException, match="not read: 'm' .month_interval.") as raised:
+        Reader(shape_of(kind), MOST).body(STREAM, ARROW, {})
+    assert raised.value.status_code == 422
 
 
 @pytest.mark.parametrize("kind", [dict, Model, pa.Table])

@@ -16,6 +16,7 @@ from raflow.connectors.files.listing import THREADS, DataFile
 from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.splitting import Piece
 from raflow.errors import SourceError
+from raflow.schema import without_values
 from raflow.sources import Reject
 
 _MAGIC = b"ARROW1"
@@ -81,6 +82,9 @@ class ArrowFiles(Files):
         if file not in self._footers:
             location = self._locations[file.root]
             with foreign_errors(f"reading {file.shown}", SourceError), _opened(location, file.path) as reader:
+                if unknown := without_values(reader.schema):
+                    msg = f"{file.shown} has columns of types that pyarrow does not read: {unknown}; write it without"
+                    raise SourceError(msg)
                 count = getattr(reader, "num_record_batches", None)
                 self._footers[file] = (reader.schema, count)
         return self._footers[file]

@@ -19,6 +19,7 @@ from raflow.connectors.files import ArrowFiles, ParquetFiles
 from raflow.connectors.files.files import Files
 from raflow.errors import SchemaError, SourceError
 from raflow.sources import Rejected
+from tests.arrow_months import STREAM
 
 Read = Callable[..., tuple[pa.Table, list[Rejected]]]
 Rows = Callable[..., list[dict[str, Any]]]
@@ -198,3 +199,9 @@ def test_text_that_is_stored_as_views_comes_as_text(tmp_path: Path, read: Read) 
     source = ParquetFiles(tmp_path / "views.parquet")
     assert source.schema().types == [pa.string(), pa.binary()]
     assert read(source)[0].to_pylist() == table.to_pylist()
+
+
+def test_a_column_of_which_arrow_has_no_python_values_is_named(tmp_path: Path) -> None:
+    (tmp_path / "months.arrow").write_bytes(STREAM)
+    with pytest.raises(SourceError, match=r"months.arrow has columns .* not read: 'm' \(month_interval\)"):
+        ArrowFiles(tmp_path).schema()
