@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 
 from raflow.connectors.memory import ArrivingSink, MemorySink, OrderedSink
-from raflow.errors import MissingExtra, RunFailed
+from raflow.errors import RunFailed
 from raflow.flow import Flow
 from raflow.launch import Request, launch
 from raflow.metrics import Status
@@ -121,20 +121,6 @@ def _finish(run: Run) -> None:
     if run.status() is not Status.SUCCEEDED:
         msg = f"run {run.id} was stopped before all results were there"
         raise RunFailed(msg)
-
-
-def polars_frame(found: pa.Table) -> Any:
-    """Return a table as a `polars.DataFrame`, by reference where polars can.
-
-    Raises:
-        MissingExtra: polars is not installed.
-    """
-    try:
-        import polars
-    except ImportError as error:
-        msg = "to_polars() needs polars: pip install polars"
-        raise MissingExtra(msg) from error
-    return polars.from_arrow(found)
 
 
 def ray_dataset(alone: Alone, schema: Callable[[], pa.Schema | None], address: str | None) -> Any:

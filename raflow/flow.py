@@ -50,6 +50,9 @@ class Flow:
         if not isinstance(flow_id, str) or not flow_id:
             msg = f"flow_id is {flow_id!r}; it must be a text that is not empty"
             raise InvalidOption(msg)
+        if not isinstance(flow_options, FlowOptions | None):
+            msg = f"flow_options is {flow_options!r}; it must be FlowOptions(...)"
+            raise InvalidOption(msg)
         self.flow_id = flow_id
         self.options = flow_options or FlowOptions()
         self._processors: dict[str, Processor] = {}
@@ -257,7 +260,8 @@ class Flow:
     ) -> Run:
         """Run the Flow.
 
-        With `block`, progress is shown and the first Ctrl-C or SIGTERM drains, the second stops.
+        With `block`, progress is shown and the first Ctrl-C or SIGTERM drains, the second stops. What only
+        answers HTTP returns when it is drained.
 
         Args:
             engine: "ray", "local" (threads of this process) or "auto"; `RAFLOW_ENGINE` overrides "auto".
@@ -274,7 +278,8 @@ class Flow:
                 None: not at all. The token is that of `RAFLOW_CONTROL_TOKEN`, else one is made and printed.
 
         Raises:
-            RunFailed: The run failed; `__cause__` is the user's error. Only with `block`.
+            RunFailed: The run failed, `__cause__` is the user's error; or somebody has stopped it. Only with `block`.
+            KeyboardInterrupt: A signal has ended it before all was done; `resume` goes on. Only with `block`.
             RaflowError: It could not start: wrong description, missing input, no cluster.
         """
         from raflow.launch import Request, launch

@@ -19,14 +19,15 @@ from rich.console import Console
 from raflow import engines
 from raflow.connectors.memory import MemorySink
 from raflow.dependencies.shared import Shared
-from raflow.errors import EngineError, InvalidOption
+from raflow.errors import EngineError, InvalidOption, RunFailed
 from raflow.flow import Flow
 from raflow.http import check_installed
 from raflow.http.declared import HttpApp
+from raflow.metrics import Status
 from raflow.observe.progress import progress_for
 from raflow.observe.summary import show, summary
 from raflow.options import FlowOptions
-from raflow.plan import Plan, dry
+from raflow.plan import Plan, check_names, dry
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Engine
 from raflow.runtime.intake import intake
@@ -62,12 +63,16 @@ def launch(flow: Flow, request: Request, *, block: bool = True) -> Run:
     """Run a Flow; see `Flow.run`.
 
     Raises:
-        RaflowError: It cannot start, or (with `block`) it failed.
+        RaflowError: It cannot start, or (with `block`) it failed or was stopped.
+        KeyboardInterrupt: A signal has ended it before all was done.
     """
     run = start(flow, request)
     if block:
-        watch(run, Console(stderr=True, quiet=request.quiet))
+        is_interrupted = watch(run, Console(stderr=True, quiet=request.quiet))
         run.raise_error()
+        if run.status() is Status.CANCELLED:
+            msg = f"run {run.id} was stopped before its end; resume={run.id!r} goes on with it"
+            raise KeyboardInterrupt(msg) if is_interrupted else RunFailed(msg)
     return run
 
 
@@ -95,8 +100,9 @@ def start(flow: Flow, request: Request) -> Run:
 def _started(flow: Flow, request: Request) -> Run:
     began = time.monotonic()
     http = _http_side(flow, request)
-    served = set(http.all_options()) if http else set()
+    served = http.all_options() if http else {}
     overrides = {name: options for name, options in request.overrides.items() if name not in served}
+    check_names(flow, request.overrides, served)
     plan = preview = None
     if http is None or flow.nodes:
         plan, preview = _plan(flow, replace(request, overrides=overrides))
@@ -156,21 +162,29 @@ def _http_side(flow: Flow, request: Request) -> HttpApp | None:
     return HttpApp.of(flow, request.overrides)
 
 
-def watch(run: Run, console: Console, target: str = "TARGET") -> None:
-    """Show a run until it has ended; the first Ctrl-C or SIGTERM drains it, the second stops it."""
-    with _signals(run), progress_for(console) as progress:
+def watch(run: Run, console: Console, target: str = "TARGET") -> bool:
+    """Show a run until it has ended; the first Ctrl-C or SIGTERM drains it, the second stops it.
+
+    Returns:
+        Whether a signal came.
+    """
+    with _signals(run) as came, progress_for(console) as progress:
         while not run.settled(_LOOK_S):
             progress.view(run.stats())
         progress.close(run.stats())
     show(console, summary(run.stats(), target))
+    return bool(came)
 
 
 def _plan(flow: Flow, request: Request) -> tuple[Plan, MemorySink | None]:
     plan = flow.plan(request.overrides)
     if request.limit is None:
         return plan, None
-    if request.limit < 1 or request.resume:
-        msg = "limit must be at least 1, and a dry run cannot resume another one"
+    if request.resume:
+        msg = f"limit={request.limit} makes a dry run, which cannot resume another one; leave out limit or resume"
+        raise InvalidOption(msg)
+    if type(request.limit) is not int or request.limit < 1:
+        msg = f"limit is {request.limit!r}; it is a number of records of each source, at least 1"
         raise InvalidOption(msg)
     sink = MemorySink()
     return dry(plan, sink), sink
@@ -180,8 +194,8 @@ def _ledger(plan: Plan, request: Request) -> Ledger:
     if request.limit is not None:
         return Ledger.create(_DRY_LEDGER, plan.flow_id)
     if request.resume is not None:
-        return Ledger.reopen(plan.options.ledger_url, request.resume, plan.flow_id)
-    return Ledger.create(plan.options.ledger_url, plan.flow_id)
+        return Ledger.reopen(plan.options.ledger_url, request.resume, plan.flow_id, plan.options.credentials())
+    return Ledger.create(plan.options.ledger_url, plan.flow_id, plan.options.credentials())
 
 
 Ends = Sequence[tuple[str, "Source | Sink"]]
@@ -238,20 +252,21 @@ class _Stderr(logging.StreamHandler[Any]):
 
 
 @contextmanager
-def _signals(run: Run) -> Iterator[None]:
-    """Drain on the first signal, stop on the second; only possible in the main thread."""
+def _signals(run: Run) -> Iterator[list[int]]:
+    """Drain on the first signal, stop on the second; only possible in the main thread. Yields those that come."""
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
-    calls: list[Callable[[], None]] = [run.stop, run.drain]
 
     def handle(number: int, frame: Any) -> None:
-        del number, frame
-        (calls.pop() if len(calls) > 1 else calls[0])()
+        del frame
+        (run.stop if came else run.drain)()
+        came.append(number)
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

@@ -141,6 +141,8 @@ class RunStats:
     with the rows that these have got."""
     resized: tuple[Resized, ...] = ()
     """What the autoscaler has decided; the last thousand."""
+    resumable: bool = True
+    """Whether `resume` can go on with what it left; nobody can with a dry run."""
     notes: tuple[str, ...] = ()
     """What the user should know, e.g. that thousands of small files were written."""
     http: HttpStats | None = None

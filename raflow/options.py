@@ -290,9 +290,9 @@ class FlowOptions(ProcessorOptions):
     gcp_service_account_info: SecretStr | None = Field(default=None, repr=False)
     """JSON text of a service account key or of a workload identity pool configuration, for `gs://`."""
     stack: str = "local"
-    """Name of the stack that `apply` and `destroy` work on."""
+    """Name of the stack that `apply` and `destroy` of managed resources will work on; there are none yet."""
     require_confirmation: bool = True
-    """Whether `apply` and `destroy` ask before they change anything."""
+    """Whether these will ask before they change anything."""
     tls_certificate: str | None = None
     """Path of a certificate chain, PEM, on each node: collectors and services then speak HTTPS."""
     tls_key: str | None = None
@@ -331,6 +331,8 @@ class FlowOptions(ProcessorOptions):
         here = self.explicit()
         if isinstance(self.on_error, str):  # it says what becomes of a run, and requests have their replies
             here.pop("on_error", None)
+        if self.min_replicas == 0:  # for processors: there is always somebody who answers
+            here.pop("min_replicas", None)
         return kind(**{**{name: here[name] for name in here if name in kind.model_fields}, **given})
 
     def processor_defaults(self) -> dict[str, Any]:

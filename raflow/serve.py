@@ -34,14 +34,17 @@ def address_of(host: str | None, port: int | None) -> Address:
     """Return where to answer: `unix:/path` as the host is a unix socket.
 
     Raises:
-        InvalidOption: The port is none, or a unix socket is given one.
+        InvalidOption: The port is none, or a unix socket is given one, or no path.
     """
     if host is not None and host.startswith(_UNIX):
         if port is not None:
             msg = f"{host} has no port; leave out port={port}"
             raise InvalidOption(msg)
+        if host == _UNIX:
+            msg = "the unix socket has no path; write it behind unix:, e.g. unix:/run/shop.sock"
+            raise InvalidOption(msg)
         return Address(path=host.removeprefix(_UNIX))
-    if port is not None and not 0 <= port < 1 << 16:
+    if port is not None and not (type(port) is int and 0 <= port < 1 << 16):
         msg = f"port is {port!r}; it can be 0 (a free one) to 65535"
         raise InvalidOption(msg)
     return Address(HOST if host is None else host, PORT if port is None else port)
@@ -83,7 +86,8 @@ class HttpSide:
         if driver is None:
             self._engine.start()
         # A ledger of its own: what a data side has staged may be swept when that ends, and not what is staged here.
-        ledger = Ledger.create(self._http.options.ledger_url, f"{self._http.flow_id} (HTTP)")
+        options = self._http.options
+        ledger = Ledger.create(options.ledger_url, f"{self._http.flow_id} (HTTP)", options.credentials())
         context = SinkContext(ledger.run_id, ledger.is_dead)
         started: list[tuple[Sink, Any]] = []
         try:
@@ -204,7 +208,7 @@ def serving_options(http: HttpApp, held: Resources, capacity: Capacity, *, besid
     room = 1 if capacity.shared else max(fits - beside, 1)
     fixed = max((one.num_replicas or 0 for one in every), default=0)
     least = fixed or max(one.min_replicas for one in every)
-    most = fixed or max(one.max_replicas or (room if one.autoscale else one.min_replicas) for one in every)
+    most = fixed or max((one.max_replicas or room) if one.autoscale else one.min_replicas for one in every)
     target, calm_s = min(one.target_ongoing_requests for one in every), max(one.calm_s for one in every)
     flow = http.options
     secret = flow.tls_key_password.get_secret_value() if flow.tls_key_password else None

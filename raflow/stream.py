@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from raflow import extras
 from raflow.arguments import expression, is_several, listed, names_of, whole
 from raflow.code import Code, called
 from raflow.convert import shape_of
@@ -212,7 +213,7 @@ class Stream:
         """
         pairs = tuple(on.items()) if isinstance(on, Mapping) else tuple((one, one) for one in listed(on))
         names_of("join", [name for pair in pairs for name in pair])
-        return self._then(Join(pairs, how, suffix), self._other(other))
+        return self._then(Join(pairs, how, suffix), other)
 
     def sort(self, by: By, *, descending: bool = False) -> Stream:
         """Sort by columns; nulls come last, NaN before them. Results then come in this order.
@@ -247,7 +248,8 @@ class Stream:
 
     def union(self, *others: Stream) -> Stream:
         """Return all records of this stream and of others, in no order; all need the same columns."""
-        return Stream(self._flow, united([self.node, *(self._other(one) for one in others)]))
+        flow = self._flow_with(*others)
+        return Stream(flow, united([self.node, *(one.node for one in others)]))
 
     # -- results ----------------------------------------------------------------------------------
 
@@ -286,9 +288,8 @@ class Stream:
 
     def to_polars(self, *, engine: str = "auto", address: str | None = None) -> Any:
         """Run this stream and return its records as a `polars.DataFrame`, which must be installed."""
-        from raflow import collecting
-
-        return collecting.polars_frame(self.to_arrow(engine=engine, address=address))
+        polars = extras.load("polars", "to_polars()", "polars")  # before anything runs
+        return polars.from_arrow(self.to_arrow(engine=engine, address=address))
 
     def to_ray_dataset(self, *, address: str | None = None) -> Any:
         """Run this stream on Ray and return its records as a `ray.data.Dataset`, in Ray's store."""
@@ -355,19 +356,31 @@ class Stream:
             raise InvalidProcessor(msg) from error
         return Stream(self._flow, Node(code, self._before(), name=name, options=options))
 
-    def _then(self, work: Narrow | Wide, *others: Node) -> Stream:
-        before = self._before() if isinstance(work, Narrow) else (self.node, *others)
-        return Stream(self._flow, Node(work, before))
+    def _then(self, work: Narrow | Wide, *others: Stream) -> Stream:
+        flow = self._flow_with(*others)
+        before = self._before() if isinstance(work, Narrow) else (self.node, *(one.node for one in others))
+        return Stream(flow, Node(work, before))
 
     def _before(self) -> tuple[Node, ...]:
         """Return what comes next to this: a union's own inputs, since all but exchanges take several."""
         return self.node.inputs if isinstance(self.node.work, Union) else (self.node,)
 
-    def _other(self, other: Stream) -> Node:
-        if not isinstance(other, Stream):
-            msg = f"{other!r} is no stream; give one from flow.read(source)"
+    def _flow_with(self, *others: Stream) -> Flow:
+        """Return the Flow of this stream and others: that with options, such as keys, if the others have none."""
+        flows = [self._flow]
+        for other in others:
+            if not isinstance(other, Stream):
+                msg = f"{other!r} is no stream; give one from flow.read(source)"
+                raise InvalidOption(msg)
+            flows += [] if other._flow in flows else [other._flow]
+        given = [flow for flow in flows if flow.options.explicit()]
+        if any(flow.options != given[0].options for flow in given):
+            ids = " and ".join(repr(flow.flow_id) for flow in given)
+            msg = (
+                f"streams of the Flows {ids}, which have options of their own, cannot meet; read both from one of them"
+            )
             raise InvalidOption(msg)
-        return other.node
+        return given[0] if given else flows[0]
 
     def _alone(self, *sinks: Sink) -> Flow:
         """Return a Flow that does only this, and writes only to these sinks."""

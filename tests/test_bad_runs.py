@@ -288,6 +288,7 @@ app = Flow()
 def double(record: dict) -> dict:
     return record
 """
+SERVED = "app = Flow()\n@app.service('/prices').endpoint('/now')\ndef price(): return 1\n"
 USAGE: list[tuple[str, list[str], str]] = [
     ("", ["nofile.py"], "there is no file nofile.py; targets are"),
     ("", [], "program.py has no Flow; assign one at the top of the module: app = Flow()"),
@@ -297,6 +298,7 @@ USAGE: list[tuple[str, list[str], str]] = [
     ("def (", [], "program.py, line 3: SyntaxError"),
     (GOOD, ["program.py", "--set", "nonsense"], "'nonsense' is not PROCESSOR.OPTION=VALUE"),
     (GOOD, ["program.py", "--set", "duoble.num_replicas=1"], "no processor 'duoble'; did you mean 'double'?"),
+    (SERVED, ["program.py", "--set", "price.linger_ms=1"], "no processor 'price'; did you mean '/prices'?"),
     (GOOD, ["program.py", "--set", "double.nope=1"], "there is no option 'nope'; options are: autoscale, batch_rows"),
     (GOOD, ["program.py", "--set", "double.num_replicas=many"], "num_replicas is 'many'"),
     (GOOD + GOOD.replace("app = Flow()", ""), [], "DuplicateName: flow 'raflow-app' has a processor 'double' already"),

@@ -222,7 +222,7 @@ def test_a_run_that_cannot_start_frees_the_control_port(monkeypatch: pytest.Monk
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     for _ in range(2):
-        with pytest.raises(InvalidOption, match="limit must be at least 1"):
+        with pytest.raises(InvalidOption, match="limit is 0; it is a number of records"):
             moving(tmp_path).start(engine="local", control_port=port, limit=0)
     monkeypatch.setenv(CONTROL_TOKEN, " ")
     with pytest.raises(InvalidOption, match=f"{CONTROL_TOKEN} is empty"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -351,6 +352,22 @@ def test_draining_finishes_what_is_under_way_and_resume_does_the_rest(engine: st
     assert 0 < before < 100
     flow.run(engine=engine, resume="last")
     assert [record["n"] for record in sink.records()] == list(range(100))
+
+
+def test_a_run_that_somebody_stops_is_an_error_for_those_who_wait_for_it() -> None:
+    flow = Flow(flow_options=FlowOptions(num_replicas=1))
+    flow.add_consumer(consumer(source=SOURCE, sink=MemorySink(), name="p")(endless))
+
+    def interrupt() -> None:
+        while not any(thread.name.startswith("p[0]") for thread in threading.enumerate()):
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt, match="was stopped before its end; resume='"):
+        flow.run(engine="local")
+    thread.join()
 
 
 def test_stopping_waits_for_nothing(engine: str) -> None:

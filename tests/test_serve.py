@@ -227,6 +227,8 @@ def test_what_makes_no_sense_for_http_is_refused() -> None:
         kept.run(engine="ray")
     with pytest.raises(InvalidOption, match="unix:/tmp/x has no port"):
         address_of("unix:/tmp/x", 80)
+    with pytest.raises(InvalidOption, match="the unix socket has no path"):
+        address_of("unix:", None)
     with pytest.raises(InvalidOption, match="tls_certificate and tls_key go together"):
         FlowOptions(tls_certificate="cert.pem")
 
@@ -327,6 +329,7 @@ def capacity(cpus: float, **given: Any) -> Capacity:
         ({}, capacity(1), True, (1, 1)),
         ({}, capacity(4, shared=True), False, (1, 1)),
         ({"autoscale": False}, capacity(4), False, (1, 1)),
+        ({"autoscale": False, "max_replicas": 3}, capacity(4), False, (1, 1)),
         ({"num_replicas": 3}, capacity(4), True, (3, 3)),
         ({"min_replicas": 2, "max_replicas": 3}, capacity(8), False, (2, 3)),
         ({"min_replicas": 2}, capacity(1), False, (2, 2)),

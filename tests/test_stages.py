@@ -82,6 +82,48 @@ def test_records_keep_their_order_where_they_are_asked_to(engine: str) -> None:
     assert [record["n"] for record in sink.records()] == [2 * (n + 1) for n in range(ROWS)]
 
 
+def test_order_is_kept_behind_a_stage_of_several_replicas_too(engine: str) -> None:
+    flow, sink = Flow(), MemorySink()
+    first = consumer(source=numbers(per_split=500), batch_rows=20, **OWN)(add_one)
+    spread = consumer(source=first, num_replicas=2, num_cpus=0.25, batch_rows=10)(same)
+    keep = consumer(source=spread, sink=sink, num_replicas=1, num_cpus=0.25, preserve_order=True, batch_rows=10)
+    for one in (first, spread, keep(twice)):
+        flow.add_consumer(one)
+    assert [stage.options.preserve_order for stage in flow.plan().stages] == [False, True, True]
+    run = flow.start(engine=engine)
+    assert run.wait(60), "units wait for blocks that never come"
+    assert [record["n"] for record in sink.records()] == [2 * (n + 1) for n in range(ROWS)]
+
+
+def test_a_processor_that_is_fused_keeps_its_wish_for_order() -> None:
+    flow = Flow()
+    first = consumer(source=numbers(), **OWN)(add_one)
+    plain = consumer(source=first)(same)
+    keep = consumer(source=plain, sink=MemorySink(), preserve_order=True, start_timeout_s=99)(twice)
+    for one in (first, plain, keep):
+        flow.add_consumer(one)
+    *_, fused = flow.plan().stages
+    assert (fused.options.preserve_order, fused.options.start_timeout_s) == (True, 99.0)
+
+
+def test_counts_of_a_later_stage_never_go_back(engine: str) -> None:
+    flow, sink = Flow(), MemorySink()
+
+    def slow(record: dict) -> dict:  # type: ignore[type-arg]
+        time.sleep(0.0005)  # so that a unit takes many calls, and there is time to look
+        return record
+
+    first = consumer(source=numbers(4000, 2000), batch_rows=50, **OWN)(add_one)
+    flow.add_consumer(first)
+    flow.add_consumer(consumer(source=first, sink=sink, batch_rows=50, **OWN)(slow))
+    run = flow.start(engine=engine)
+    seen: list[float] = []
+    while not run.wait(0.005):
+        seen.append(run.stats().stages[1].counts.busy_s)
+    assert min(seen) >= 0
+    assert run.stats().stages[1].counts.rows_in == 4000
+
+
 def test_failing_records_are_told_by_the_processor_in_which_they_fail(engine: str) -> None:
     flow, sink, letters = Flow(), MemorySink(), MemorySink()
 
@@ -237,3 +279,25 @@ def test_wrong_graphs_are_refused_by_name() -> None:
         consumer(source=[])
     with pytest.raises(InvalidOption, match="min_replicas is 3, max_replicas 2"):
         consumer(source=numbers(), min_replicas=3, max_replicas=2)
+
+
+class LateStart:
+    def setup(self) -> None:
+        time.sleep(0.6)  # stands for a process that starts while nothing else is free
+
+    def process(self, record: dict) -> dict:  # type: ignore[type-arg]
+        return record
+
+
+def test_a_stage_that_begins_late_has_as_much_time_to_start_as_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raflow.engines.local import LocalEngine
+
+    monkeypatch.setattr(LocalEngine, "available", lambda self: {"CPU": 0.0})
+
+    def slow(record: dict) -> dict:  # type: ignore[type-arg]
+        time.sleep(0.03)  # 50 of them take longer than any stage of this flow may take to start
+        return record
+
+    flow = Flow(flow_options=FlowOptions(start_timeout_s=0.2))
+    late = flow.read(numbers(50, 50)).map(slow).distinct().map(LateStart, num_cpus=0.25, num_replicas=1)
+    assert late.count(engine="local") == 50

@@ -50,7 +50,7 @@ def main() -> None:
     "--limit",
     metavar="N",
     type=click.IntRange(1),
-    help="Dry run: process only the first N records, write nothing, print the results.",
+    help="Dry run: process only the first N records of each source, write nothing, print the results.",
 )
 @click.option("--resume", metavar="RUN_ID|last", help="Do only the unfinished work of an earlier run.")
 @click.option("--host", metavar="HOST", help="Where collectors and services answer; default: 127.0.0.1.")

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 import click
@@ -82,6 +83,9 @@ def _ask(port: int, method: str, route: str, **body: Any) -> None:
     if not token:
         msg = f"{CONTROL_TOKEN} is not set; set it to the token that the run has printed, or was given"
         raise click.UsageError(msg)
+    if not token.isascii():
+        msg = f"{CONTROL_TOKEN} holds characters that no token has; set it to the token that the run has printed"
+        raise click.UsageError(msg)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     data = json.dumps(body).encode() if body else None
     asked = Request(f"http://127.0.0.1:{port}/{route}", data, headers, method=method)
@@ -91,7 +95,7 @@ def _ask(port: int, method: str, route: str, **body: Any) -> None:
     except HTTPError as error:
         click.echo(f"{error.code}: {_detail(error.read())}", err=True)
         sys.exit(FAILED)
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError, HTTPException) as error:
         click.echo(f"no run answers at 127.0.0.1:{port}: {getattr(error, 'reason', error)}", err=True)
         sys.exit(FAILED)
 

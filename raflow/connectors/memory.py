@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from raflow.batch import from_ipc, one_batch, to_ipc
 from raflow.convert import encode
-from raflow.errors import SourceError
+from raflow.errors import InvalidOption, SourceError
 from raflow.schema import conform, merge
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Reject, Source, Split
@@ -29,9 +29,13 @@ class MemorySource(Source):
 
     Raises:
         SourceError: The records do not fit one schema.
+        InvalidOption: `rows_per_split` is no number of records.
     """
 
     def __init__(self, data: Any, *, rows_per_split: int = 10_000) -> None:
+        if type(rows_per_split) is not int or rows_per_split < 1:
+            msg = f"rows_per_split is {rows_per_split!r}; it must be a number of records, at least 1"
+            raise InvalidOption(msg)
         self._table = _as_table(data)
         self._rows = rows_per_split
 

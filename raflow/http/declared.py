@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from raflow.dependencies.needs import check, closure, needs
-from raflow.errors import DuplicateName, InvalidProcessor
+from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
 from raflow.http.annotations import resolve
 from raflow.http.collector import Collector
 from raflow.http.routes import OWN, joined, shape
 from raflow.http.service import Service
-from raflow.options import CollectorOptions, FlowOptions, HttpOptions
+from raflow.options import CollectorOptions, FlowOptions, Http, HttpOptions
 from raflow.sinks import Sink
 
 if TYPE_CHECKING:
@@ -103,11 +103,18 @@ class HttpApp:
 
     def service_options(self, service: Service) -> HttpOptions:
         """Return a service's options, with the defaults of the Flow."""
-        return self.options.http(HttpOptions, service.options)
+        return self._options(HttpOptions, service.options, f"service {service.service_id!r}")
 
     def collector_options(self, collector: Collector) -> CollectorOptions:
         """Return a collector's options, with the defaults of the Flow."""
-        return self.options.http(CollectorOptions, collector.options)
+        return self._options(CollectorOptions, collector.options, f"collector {collector.name!r}")
+
+    def _options(self, kind: type[Http], given: Mapping[str, Any], whose: str) -> Http:
+        try:
+            return self.options.http(kind, given)
+        except InvalidOption as error:
+            msg = f"{whose}: {error}"
+            raise InvalidOption(msg) from None
 
     def all_options(self) -> dict[str, HttpOptions]:
         """Return the options of all services and collectors, by name."""

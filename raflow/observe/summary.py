@@ -173,7 +173,7 @@ def _facts(stats: RunStats, target: str) -> RenderableType:
     facts = [("http", answered(stats.http))] if stats.http else []
     facts += [("run", stats.run_id), *(("output", line) for line in stats.outputs)]
     facts += [("note", line) for line in stats.notes]
-    if stats.status is not Status.SUCCEEDED and any(stage.backlog for stage in stats.stages):
+    if stats.resumable and stats.status is not Status.SUCCEEDED and any(stage.backlog for stage in stats.stages):
         facts.append(("resume", f"raflow run {target} --resume {stats.run_id}"))
     return Group(head, *(_Fact(*fact) for fact in facts))
 

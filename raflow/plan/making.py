@@ -42,7 +42,7 @@ def make_plan(flow: Flow, overrides: Overrides) -> Plan:
         raise FlowError(msg)
     nodes = list(ancestry(flow.nodes))
     names = _names(nodes)
-    _check_overrides(flow.flow_id, [node.name for node in nodes if node.name], overrides)
+    check_names(flow, overrides)
     ops = [_op(node, names, flow.options, overrides) for node in nodes]
     wishes = {names[node]: wish for node in nodes if (wish := _wish(node, overrides.get(node.name, {})))}
     return Plan(flow.flow_id, flow.options, _stages(fuse(ops, wishes), flow.options))
@@ -95,12 +95,23 @@ def _unused(name: str, taken: Any) -> str:
     return found
 
 
-def _check_overrides(flow_id: str, names: Sequence[str], overrides: Overrides) -> None:
+def check_names(flow: Flow, overrides: Overrides, others: Collection[str] = ()) -> None:
+    """Refuse options of what the Flow does not have.
+
+    Args:
+        flow: The Flow.
+        overrides: Options by name.
+        others: Names beside those of processors.
+
+    Raises:
+        InvalidOption: A name is unknown; the message has those there are.
+    """
+    names = [*(node.name for node in ancestry(flow.nodes) if node.name), *others]
     for name in overrides:
         if name not in names:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
-            msg = f"flow {flow_id!r} has no processor {name!r}{hint}"
+            msg = f"flow {flow.flow_id!r} has no processor {name!r}{hint}"
             raise InvalidOption(msg)
 
 
@@ -114,7 +125,11 @@ def _wish(node: Node, override: Mapping[str, Any]) -> str:
 
 
 def _op(node: Node, names: Mapping[Node, str], flow: FlowOptions, overrides: Overrides) -> Op:
-    options = ProcessorOptions.layered(flow.processor_defaults(), node.options, overrides.get(node.name, {}))
+    try:
+        options = ProcessorOptions.layered(flow.processor_defaults(), node.options, overrides.get(node.name, {}))
+    except InvalidOption as error:
+        msg = f"processor {names[node]!r}: {error}"
+        raise InvalidOption(msg) from None
     credentials = flow.credentials()
     if isinstance(options.on_error, Sink):
         options = options.model_copy(update={"on_error": options.on_error.with_credentials(credentials)})
@@ -144,7 +159,22 @@ def _stages(groups: Sequence[Fused], flow: FlowOptions) -> tuple[Stage, ...]:
     names: list[str] = []
     for group in groups:
         names.append(_unused(_stage_name(group), names))
-    return tuple(_stage(group, names[n], n, home, takers, flow) for n, group in enumerate(groups))
+    return _ordered([_stage(group, names[n], n, home, takers, flow) for n, group in enumerate(groups)])
+
+
+def _ordered(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages in which those keep the order, too, that feed one that does and are fed themselves.
+
+    Where a unit begins it is in one replica, which numbers its blocks; behind that it may be in several.
+    """
+    ordered = [stage for stage in stages if stage.options.preserve_order]
+    for taker in ordered:
+        ordered += [one for one in stages if one.takes and one not in ordered and set(one.emits) & set(taker.takes)]
+    names = {stage.name for stage in ordered}
+    return tuple(
+        replace(one, options=one.options.model_copy(update={"preserve_order": True})) if one.name in names else one
+        for one in stages
+    )
 
 
 def _stage(
@@ -185,9 +215,17 @@ def _stage_name(group: Fused) -> str:
 
 
 def _pool_options(group: Fused, flow: FlowOptions) -> ProcessorOptions:
-    """Return the options of the processor that has wishes, else of the first one, else the Flow's."""
+    """Return the options of the processor that has wishes, else of the first one, else the Flow's.
+
+    Order and patience are the pool's as soon as one of its processors asks for them.
+    """
     code = [op for op in group.ops if isinstance(op.work, Code)]
-    for op in code:
-        if group.kind.startswith(f"{op.name!r} "):
-            return op.options
-    return code[0].options if code else ProcessorOptions.layered(flow.processor_defaults())
+    if not code:
+        return ProcessorOptions.layered(flow.processor_defaults())
+    leading = next((op for op in code if group.kind.startswith(f"{op.name!r} ")), code[0])
+    return leading.options.model_copy(
+        update={
+            "preserve_order": any(op.options.preserve_order for op in code),
+            "start_timeout_s": max(op.options.start_timeout_s for op in code),
+        }
+    )

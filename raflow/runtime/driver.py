@@ -281,6 +281,7 @@ class Driver(threading.Thread):
             stages=tuple(stage.stats() for stage in stages),
             outputs=() if dry else tuple(str(sink) for stage in stages for sink in stage.stage.all_sinks),
             resized=tuple(self.pools.resized),
+            resumable=not dry,
             notes=(
                 *self.state.notes,
                 *(["dry run: nothing was written"] if dry else _local_note(self.engine.name, stages)),

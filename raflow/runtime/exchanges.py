@@ -7,6 +7,7 @@ import logging
 from raflow.runtime.delivery import Delivering
 from raflow.runtime.passage import Passage
 from raflow.runtime.pools import Pools
+from raflow.runtime.scheduler import IN_FLIGHT
 from raflow.runtime.shuffle import Given, Shuffle
 from raflow.runtime.state import RunState
 
@@ -46,6 +47,8 @@ class Exchanges:
                 stage.pool.grow(1)
                 return
             member = min(ready, key=lambda one: (len(one.units), one.index))
+            if len(member.units) >= IN_FLIGHT:  # each loads a whole piece; the next begins when one is through
+                return
             given.cutting = True
             member.units.append(given)
             stage.pool.produce(

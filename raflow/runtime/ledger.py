@@ -21,13 +21,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import fsspec
+from fsspec.utils import get_protocol
 
-from raflow.credentials import redact
+from raflow.credentials import Credentials, redact
 from raflow.errors import ResumeError, SinkError
 from raflow.metrics import Counts, Status
 from raflow.sinks import Part
 from raflow.sources import Input, Split
 
+_NO_KEYS = Credentials()
 _FORGOTTEN = timedelta(days=7)
 BEAT_S = 60.0
 """How often a living run says so."""
@@ -79,12 +81,19 @@ class OpRecord:
 
 
 class Ledger:
-    """The ledger of one run; written by one thread of the driver."""
+    """The ledger of one run; written by one thread of the driver.
 
-    def __init__(self, root: str, run_id: str) -> None:
+    Args:
+        root: Folder of all ledgers: a path or any fsspec URL.
+        run_id: Of the run.
+        credentials: The Flow's, for `s3://` and `gs://`.
+    """
+
+    def __init__(self, root: str, run_id: str, credentials: Credentials = _NO_KEYS) -> None:
         self.root = root
         self.run_id = run_id
-        self.fs, path = fsspec.core.url_to_fs(os.path.expanduser(root))
+        self._credentials = credentials
+        self.fs, path = _files(root, credentials)
         self.path = f"{path.rstrip('/')}/{run_id}"
         self._segment = 0
 
@@ -99,32 +108,34 @@ class Ledger:
             log.warning("run %s could not say that it is alive: %s", self.run_id, redact(str(error)))
 
     @classmethod
-    def create(cls, root: str, flow_id: str) -> Ledger:
+    def create(cls, root: str, flow_id: str, credentials: Credentials = _NO_KEYS) -> Ledger:
         """Begin the ledger of a new run.
 
         Raises:
             SinkError: The folder cannot be written.
         """
-        ledger = cls(root, new_run_id())
+        ledger = cls(root, new_run_id(), credentials)
         ledger._write("run.json", {"flow_id": flow_id, "run_id": ledger.run_id, "owner": _owner()})
         return ledger
 
     @classmethod
-    def reopen(cls, root: str, run_id: str, flow_id: str) -> Ledger:
+    def reopen(cls, root: str, run_id: str, flow_id: str, credentials: Credentials = _NO_KEYS) -> Ledger:
         """Continue the ledger of an earlier run.
 
         Args:
             root: Folder of all ledgers.
             run_id: The run, or "last" for the newest one of the Flow.
             flow_id: The Flow that is being run.
+            credentials: The Flow's.
 
         Raises:
             ResumeError: There is no such run, it is of another Flow, has succeeded, or is still alive.
         """
-        ledger = cls(root, _last(root, flow_id) if run_id == "last" else run_id)
+        ledger = cls(root, _last(root, flow_id, credentials) if run_id == "last" else run_id, credentials)
         header = ledger._read("run.json")
         if header is None:
-            msg = f"there is no run {run_id!r} in {root}; runs there: {', '.join(_runs(root)[-5:]) or 'none'}"
+            there = ", ".join(_runs(root, credentials)[-5:]) or "none"
+            msg = f"there is no run {run_id!r} in {redact(root)}; runs there: {there}"
             raise ResumeError(msg)
         if header["flow_id"] != flow_id:
             msg = f"run {run_id} is of flow {header['flow_id']!r}, not of {flow_id!r}"
@@ -175,7 +186,7 @@ class Ledger:
         """Return whether a run has ended or died, so that what it staged may be swept."""
         if run_id == self.run_id:
             return False
-        other = Ledger(self.root, run_id)
+        other = Ledger(self.root, run_id, self._credentials)
         header = other._read("run.json")
         if header is None:
             return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
@@ -192,7 +203,7 @@ class Ledger:
                 self.fs.pipe_file(f"{self.path}/{name}", text.encode())
         except Exception as error:
             hint = "set RAFLOW_LEDGER or FlowOptions(ledger_url=...)"
-            msg = f"the ledger at {self.root} cannot be written: {error}; {hint}"
+            msg = f"the ledger at {redact(self.root)} cannot be written: {redact(str(error))}; {hint}"
             raise SinkError(msg) from error
 
     def _read(self, name: str) -> Any:
@@ -253,18 +264,25 @@ def _began(run_id: str) -> datetime:
         return datetime.now(timezone.utc)
 
 
-def _runs(root: str) -> list[str]:
-    fs, path = fsspec.core.url_to_fs(os.path.expanduser(root))
+def _files(root: str, credentials: Credentials) -> tuple[Any, str]:
+    """Return the file system of a folder, and its path there."""
+    url = os.path.expanduser(root)
+    files, path = fsspec.core.url_to_fs(url, **credentials.storage_options(get_protocol(url)))
+    return files, str(path)
+
+
+def _runs(root: str, credentials: Credentials) -> list[str]:
+    fs, path = _files(root, credentials)
     fs.invalidate_cache()
     return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)) if fs.exists(path) else []
 
 
-def _last(root: str, flow_id: str) -> str:
-    for run_id in reversed(_runs(root)):
-        header = Ledger(root, run_id)._read("run.json")
+def _last(root: str, flow_id: str, credentials: Credentials) -> str:
+    for run_id in reversed(_runs(root, credentials)):
+        header = Ledger(root, run_id, credentials)._read("run.json")
         if header and header["flow_id"] == flow_id:
             return run_id
-    msg = f"flow {flow_id!r} has no run in {root}"
+    msg = f"flow {flow_id!r} has no run in {redact(root)}"
     raise ResumeError(msg)
 
 

@@ -27,6 +27,8 @@ class Member:
 
     index: int
     handle: ReplicaHandle
+    since: float = field(default_factory=time.monotonic)
+    """When it was asked for, on the monotonic clock."""
     ready: bool = False
     node: str = ""
     """Where it is, once it is known."""
@@ -63,13 +65,12 @@ class Member:
         """Whether it holds nothing that is needed."""
         return not self.units and not self.holds and not self.due
 
-    def is_late(self, now: float, drain_s: float, *, in_order: bool) -> bool:
+    def is_late(self, now: float, drain_s: float) -> bool:
         """Return whether one that leaves takes too long, so that it is ended with what it holds.
 
-        One that only waits for the end of its units does not, unless these can go on with it alone (`in_order`):
-        they are long, and would be begun again, and again.
+        One that only waits for the end of its units does not: they are long, and would be begun again, and again.
         """
-        only_holds = self.ready and not self.units and not self.due and not in_order
+        only_holds = self.ready and not self.units and not self.due
         patience_s = drain_s if self.ready else min(_COMING_S, drain_s)
         return now > self.leaving + patience_s and not only_holds
 

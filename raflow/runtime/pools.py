@@ -18,11 +18,14 @@ from raflow.runtime.scaling.allocation import fits, used
 from raflow.runtime.scaling.autoscaler import decide
 from raflow.runtime.scaling.look import Looks, room
 from raflow.runtime.scaling.values import Decision, Memory, Shortage, Snapshot
+from raflow.runtime.shuffle import Given
 from raflow.runtime.stage import StageRun
 from raflow.runtime.state import RunState
 
 SETUP = "set-up"
 """Stands for a unit where a replica was lost before it had one."""
+CUT = "the cut of a sort"
+"""Stands for a unit where a replica was lost while it cut results."""
 _TEARDOWN_S = 30.0
 _MAX_LOSSES = 3
 _DECISIONS = 1000
@@ -69,6 +72,7 @@ class Pools:
             NoCapacity: A stage whose results others wait for can never be placed.
         """
         if self.draining:
+            self._let_end()
             return
         capacity = self._state.engine.capacity()
         snapshot = self._looks.take(time.monotonic(), capacity.resources, can_grow=capacity.grows)
@@ -83,12 +87,19 @@ class Pools:
             self._state.engine.ask([needs for needs, size in decisions.demand.bundles for _ in range(size)])
         self.release()
 
+    def _let_end(self) -> None:
+        """Have what is under way come to its end: blocks in line before a stage need a replica of it."""
+        for stage in self._state.stages.values():
+            if stage.line and not stage.pool.members:
+                stage.pool.grow(1)
+        self.release()
+
     def release(self) -> None:
         """End replicas that leave and are done; one that takes too long is ended with what it holds."""
         drain_s = self._state.plan.options.drain_timeout_s
         for stage in self._state.stages.values():
             for member in [one for one in stage.pool.members.values() if one.leaving]:
-                if member.is_late(time.monotonic(), drain_s, in_order=stage.stage.options.preserve_order):
+                if member.is_late(time.monotonic(), drain_s):
                     self._drop(stage, member)
                 elif member.ready and member.is_empty and not member.torn:
                     member.torn = True
@@ -133,23 +144,28 @@ class Pools:
         suspects = [one for one in held if any(one in (unit, getattr(unit, "passage", None)) for unit in member.units)]
         for one in reversed(held):
             self._state.again(one)
-        self._count_loss(stage, index, suspects, error)
+        is_cutting = any(isinstance(unit, Given) for unit in member.units)
+        self._count_loss(stage, index, suspects, error, is_cutting=is_cutting)
         log.warning("%s; a new one does its work again", error)
         if not member.leaving:
             stage.pool.grow(size)
 
-    def _count_loss(self, stage: StageRun, index: int, suspects: list[Passage], error: ReplicaLost) -> None:
+    def _count_loss(
+        self, stage: StageRun, index: int, suspects: list[Passage], error: ReplicaLost, *, is_cutting: bool
+    ) -> None:
         name = stage.stage.name
         for one in suspects:
             losses = self._state.entries[one.order.entry].losses
             losses[one.order.unit] = losses.get(one.order.unit, 0) + 1
         if suspects:
-            what, times = suspects[0].order.split.name, self._state.entries[suspects[0].order.entry].losses
-            count = times[suspects[0].order.unit]
+            worst = max(suspects, key=lambda one: self._state.entries[one.order.entry].losses[one.order.unit])
+            what, count = worst.order.split.name, self._state.entries[worst.order.entry].losses[worst.order.unit]
         else:
-            stage.losses[SETUP] += 1
-            what, count = "set-up", stage.losses[SETUP]
-        if len(suspects) <= 1 and count >= _MAX_LOSSES:
+            during = CUT if is_cutting else SETUP
+            stage.losses[during] += 1
+            what, count = during, stage.losses[during]
+        # Of several suspects each may be innocent, but not again and again.
+        if count >= _MAX_LOSSES * (1 if len(suspects) <= 1 else 2):
             msg = f"{count} replicas of {name!r} died in {what}; the last: {error}"
             raise RunFailed(msg, processor=name, replica=f"{name}[{index}]", split=what) from error
 
@@ -174,8 +190,10 @@ class Pools:
         Raises:
             NoCapacity: It could not, for `start_timeout_s`; longer where there seems to be room for it.
         """
-        waited = time.monotonic() - self.began
         for name, stage in self._state.stages.items():
+            # A stage may begin long after the run: what counts is since when it has asked for replicas.
+            asked = min((member.since for member in stage.pool.members.values()), default=self.began)
+            waited = time.monotonic() - asked
             late = waited > stage.stage.options.start_timeout_s
             if late and not stage.is_done and not stage.pool.ready and not stage.replicas_lost:
                 free, needs = self._state.engine.available(), stage.stage.options.needs()

@@ -11,7 +11,7 @@ from raflow.runtime.course import Course
 from raflow.runtime.exchanges import Exchanges
 from raflow.runtime.failure import Failure, run_failed
 from raflow.runtime.passage import Passage
-from raflow.runtime.pools import SETUP, Pools
+from raflow.runtime.pools import CUT, SETUP, Pools
 from raflow.runtime.shuffle import Given
 from raflow.runtime.stage import Feed, StageRun
 from raflow.runtime.state import RunState
@@ -132,12 +132,13 @@ class Reports:
         """It has cut results for a range exchange."""
         stage, member = self._state.stages[name], self._state.member(name, index)
         given.cutting = False
-        if member is not None and given in member.units:
-            member.units.remove(given)
         if isinstance(done.exception(), InputLost):
             self._exchanges.piece_lost(given)
         elif member is not None and not self._is_lost(stage, index, done):
             given.pieces, given.references, given.whole = done.result(), references, False
+            stage.losses.pop(CUT, None)
+        if member is not None and given in member.units:  # until now: a replica that is lost was at it
+            member.units.remove(given)
         self._exchanges.open()
 
     def torn(self, name: str, index: int, done: Future[Failure | None]) -> None:
@@ -166,7 +167,8 @@ class Reports:
         if what is not None:
             member.units.remove(what)
         outcome = done.result()
-        member.counts -= outcome.counts  # the attempt has them from now on
+        if not isinstance(what, Feed):  # whose counts are those of the unit so far; at its end the attempt has them
+            member.counts -= outcome.counts
         if passage.stale:
             return None
         if outcome.failure:

@@ -141,9 +141,12 @@ class StageRun:
         A unit stays with as few replicas as keep all busy, because each writes a file of its own for it.
         """
         at = piece.passage.at[self.stage.name]
-        free = [member for member in self.pool.ready if len(member.units) < IN_FLIGHT]
+        there = self.pool.ready
         if self.stage.options.preserve_order and at.replicas:
-            free = [member for member in free if member.index in at.replicas and not at.flying]
+            # Also one that leaves: it has to end the unit before it can.
+            members = [self.pool.members.get(index) for index in at.replicas]
+            there = [] if at.flying else [member for member in members if member and member.ready]
+        free = [member for member in there if len(member.units) < IN_FLIGHT]
         known = [member for member in free if member.index in at.replicas]
         idle = [member for member in free if not member.units]
         for group in (idle and [one for one in known if not one.units], idle, known, free):

@@ -90,6 +90,11 @@ def test_a_run_with_unfinished_splits_says_how_to_resume(status: Status, done: i
     assert ("resume  raflow run flows/app.py:app --resume 20250101-3fa2\n" in text) == resumable
 
 
+def test_nobody_is_told_to_resume_a_dry_run() -> None:
+    left = replace(run(stage("a", 39), status=Status.FAILED), resumable=False)
+    assert "--resume" not in printed(summary(left), 80, terminal=False)
+
+
 def test_a_run_without_stages_has_a_summary() -> None:
     assert "succeeded in 10.0 s" in printed(summary(run()), 80, terminal=True)
 

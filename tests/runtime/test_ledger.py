@@ -4,12 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from raflow.credentials import Credentials
 from raflow.errors import ResumeError, SinkError
 from raflow.metrics import Counts, Status
 from raflow.runtime.ledger import Ledger, UnitRecord, new_run_id, prepared_event, splits_event
 from raflow.sinks import Part
 from raflow.sources import Input, Split
+from tests.stores import Bucket
 
 SPLITS = [Split("a.csv", [0, 10], 10, 100, (Input("a.csv", 100, "etag"),)), Split("b.csv", {"x": None})]
 RECORD = UnitRecord(
@@ -26,6 +29,18 @@ def died(ledger: Ledger) -> None:
     """Make the ledger say that its process has gone."""
     header = ledger._read("run.json")
     ledger._write("run.json", {**header, "owner": {**header["owner"], "started": "another process"}})
+
+
+def test_the_flows_keys_reach_a_ledger_in_an_object_store(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    root, keys = f"s3://{s3.name}/ledgers", Credentials("test", SecretStr("test"))
+    ledger = Ledger.create(root, "flow", keys)
+    ledger.record([splits_event("p", SPLITS)])
+    ledger.end(Status.FAILED)
+    again = Ledger.reopen(root, "last", "flow", keys)
+    assert again.replay()["p"].splits == SPLITS
+    assert not again.is_dead(ledger.run_id)
 
 
 def test_what_was_recorded_is_replayed(root: str) -> None:

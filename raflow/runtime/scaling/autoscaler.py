@@ -23,7 +23,7 @@ from dataclasses import replace
 from raflow.runtime.scaling import reasons
 from raflow.runtime.scaling.allocation import admit, allocate, fits, most, used
 from raflow.runtime.scaling.demand import ask
-from raflow.runtime.scaling.lending import Loan, loan, without_lent
+from raflow.runtime.scaling.lending import LEASE_S, Loan, loan, without_lent
 from raflow.runtime.scaling.values import Decision, Decisions, Memory, Past, PoolState, Shortage, Snapshot
 from raflow.runtime.scaling.workload import shares
 
@@ -99,11 +99,11 @@ class _Turn:
         if pool.busy_s is not None and since_s:
             busy = max(pool.busy_s - past.busy_s, 0.0) / since_s / pool.slots
         busy = min(busy, pool.ready)
-        load = busy + (past.load - busy) * math.exp(-since_s / _LOAD_S)
+        load = busy if past.load is None else busy + (past.load - busy) * math.exp(-since_s / _LOAD_S)
         calm = pool.ready > 0 == pool.starting and (not pool.queued or pool.blocked) and load <= _IDLE * pool.ready
         return replace(
             past,
-            load=load,
+            load=load if pool.ready else None,
             busy_s=pool.busy_s or 0.0,
             wishes_since_s=self._since(past.wishes_since_s, self._wishes(pool)),
             calm_since_s=self._since(past.calm_since_s, calm),
@@ -156,7 +156,7 @@ class _Turn:
         pressed = [name for name in self.wishes if name in back or not self._moved(name, -1)]
         worst = max(pressed, key=lambda name: self._time_s(name, self.targets[name]), default=None)
         if worst and (worst in back or self._worthwhile(worst)):
-            goal = {**self.due, **{name: self.wanted[name] for name in pressed}}
+            goal = {**self.due, **{name: self.wanted[name] for name in ([worst] if worst in back else pressed)}}
             reason = f"gives way to {worst!r}, the bottleneck; {self._split(worst)}"
             self._take(goal, reason, settle=worst not in back)
 
@@ -211,11 +211,11 @@ class _Turn:
     def calm(self) -> None:
         """Pools that nobody presses shrink after a while, to none if that is allowed and nothing is there to do."""
         for name, pool in self.pools.items():
-            past = self.past[name]
+            past, load = self.past[name], self.past[name].load or 0.0
             if pool.fixed is None and self.targets[name] == pool.size and self._held(past.calm_since_s, DOWN_S):
                 rest = not pool.units and not self.low[name]
-                kept = 0 if rest else max(self.low[name], self.wanted[name], math.ceil(past.load / _BUSY))
-                reason = f"no work for {DOWN_S:g} s" if rest else f"calm: {past.load:.1f} of {pool.size} busy"
+                kept = 0 if rest else max(self.low[name], self.wanted[name], math.ceil(load / _BUSY))
+                reason = f"no work for {DOWN_S:g} s" if rest else f"calm: {load:.1f} of {pool.size} busy"
                 self._set(name, min(kept, pool.size), reason)
 
     def lend(self) -> None:
@@ -243,8 +243,9 @@ class _Turn:
     def remembered(self, name: str) -> Past:
         """Return what the next call must know of a pool."""
         past, pool, target = self.past[name], self.pools[name], self.targets[name]
-        if target != pool.size:
-            is_lender = self.loan is not None and self.loan.lender == name
+        is_lender = self.loan is not None and self.loan.lender == name
+        is_over = past.lent_s is not None and self.now_s - past.lent_s >= LEASE_S and past.wishes_since_s is None
+        if target != pool.size or is_over:
             past = replace(past, lent_s=self.now_s if is_lender else None)
         if target == pool.size or (pool.rate is None and target > pool.size):
             return past

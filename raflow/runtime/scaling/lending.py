@@ -19,7 +19,7 @@ LEASE_S = 5.0
 """A replica is lent for so long."""
 QUICK_S = 0.5
 """Only pools lend and borrow whose set-up takes no longer."""
-LEAVE_S = 2.5
+LEAVE_S = 1.5
 """Nor what a replica has to end before it leaves."""
 _GAIN = 1.05
 _REST_S = 2 * LEASE_S
@@ -75,9 +75,9 @@ def loan(
     if times[slowest] < max(_GAIN * fluid_s(shares.values(), capacity), _REST_S):
         return None
     idle = {
-        name: pool.size - past[name].load
+        name: pool.size - (past[name].load or 0.0)
         for name, pool in pools.items()
-        if name != slowest and _lends(pool, shares[name], past[name], now_s) and pool.needs == pools[slowest].needs
+        if name != slowest and _lends(pool, shares[name], past[name], now_s) and _are_alike(pool, pools[slowest])
     }
     idle = {name: spare for name, spare in idle.items() if spare >= _SPARE}
     lender = max(idle, key=lambda name: pools[name].size - shares[name].work_s / times[slowest], default=None)
@@ -92,7 +92,13 @@ def _borrows(pool: PoolState, share: Share) -> bool:
 def _lends(pool: PoolState, share: Share, past: Past, now_s: float) -> bool:
     """Whether it may do with one replica less: it keeps up, and was not changed a short while ago."""
     settled = not past.moved or now_s - past.moved_s >= LEASE_S
-    return _is_nimble(pool) and settled and not pool.waiting and pool.size > max(share.low, 1)
+    spare = pool.size > max(share.low, 1) and pool.in_flight < pool.ready * pool.slots
+    return _is_nimble(pool) and settled and spare and not pool.waiting
+
+
+def _are_alike(one: PoolState, other: PoolState) -> bool:
+    """Whether a process of one pool serves the other."""
+    return one.needs == other.needs and one.runs_users == other.runs_users
 
 
 def _is_nimble(pool: PoolState) -> bool:

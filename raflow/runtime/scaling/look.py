@@ -73,6 +73,7 @@ class Looks:
             rate=speed.rate,
             selectivity=speed.selectivity,
             setup_s=pool.setup_s,
+            runs_users=not stage.stage.is_ours,
             consumers=tuple(
                 dict.fromkeys(
                     taker.stage.name
@@ -107,6 +108,8 @@ class Looks:
         """Whether nothing will come that is not in line yet."""
         for entry in stage.through:
             if entry in stage.entries:
+                if entry.waiting and not entry.work:  # what was made has to be taken first
+                    return False
                 continue
             if entry.waiting or entry.splits is None:
                 return False

@@ -45,6 +45,8 @@ class PoolState:
     """Data out for one of data in; None while cold."""
     setup_s: float | None = None
     """Seconds that user code took to set up in its last replica; None while none has come."""
+    runs_users: bool = True
+    """Whether it runs user code: its replicas take over processes of their kind only."""
     consumers: tuple[str, ...] = ()
     """The pools that take its output."""
     blocked: bool = False
@@ -136,8 +138,8 @@ class Decisions:
 class Past:
     """What is remembered of one pool."""
 
-    load: float = 0.0
-    """Replicas that were busy, smoothed."""
+    load: float | None = None
+    """Replicas that were busy, smoothed; None while there were none."""
     busy_s: float = 0.0
     wishes_since_s: float | None = None
     """Since when it has waiting work that more replicas would do sooner."""

@@ -223,8 +223,8 @@ def test_when_nodes_are_lost_all_shrink_to_what_is_just() -> None:
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ({"in_flight": 2}, ["a 8 → 3: calm: 1.7 of 8 busy"]),
-        ({"in_flight": 2, "min_replicas": 5}, ["a 8 → 5: calm: 1.7 of 8 busy"]),
+        ({"in_flight": 2}, ["a 8 → 3: calm: 2.0 of 8 busy"]),
+        ({"in_flight": 2, "min_replicas": 5}, ["a 8 → 5: calm: 2.0 of 8 busy"]),
         ({"in_flight": 0, "min_replicas": 0}, ["a 8 → 0: no work for 10 s"]),
         ({"in_flight": 0}, ["a 8 → 1: calm: 0.0 of 8 busy"]),
         ({"in_flight": 7}, []),
