@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidMessage
 
 from raflow.options import ConnectionOptions
 
@@ -115,6 +117,17 @@ class HttpProtocol(HttpToolsProtocol):
         """Refuse what cannot be parsed; called by uvicorn."""
         del msg
         self._refuse(self._refusal)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; called by uvicorn.
+
+        Its websockets read the request anew, and have limits of their own. Of what they cannot read they tell
+        nobody: neither would the client get an answer, nor would the connection ever end.
+        """
+        super().handle_websocket_upgrade()
+        websocket = self.transport.get_protocol()
+        if isinstance(websocket, WebSocketsSansIOProtocol) and not websocket.handshake_initiated:
+            self._refuse(400 if isinstance(websocket.conn.handshake_exc, InvalidMessage) else 431)
 
     def take_leave(self, idle_s: float) -> None:
         """Answer what still comes with `Connection: close`; end when nothing has come for so long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import socket
 import ssl
 import time
@@ -22,6 +23,8 @@ from raflow.runtime.serving.protocol import Gate, HttpProtocol
 _LOOK_S = 0.02
 _LAST_WORDS_S = 1.0
 """For what was cut at the deadline to end: a websocket's answer to its close, an application's `finally`."""
+
+log = logging.getLogger("raflow")
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,11 @@ class Server(uvicorn.Server):
     async def _cut(self) -> int:
         """Close websockets and end requests, each with a little time to take note; returns the number of requests."""
         for connection in list(self.server_state.connections):
-            connection.shutdown()
+            try:
+                connection.shutdown()
+            except Exception:  # of one connection: the others, and what the application has still to write, go on
+                log.warning("a connection that is cut could not be told so", exc_info=True)
+                connection.transport.abort()
         await self._ends_within(_LAST_WORDS_S)
         cut = self.load().ongoing
         for task in list(self.server_state.tasks):
