@@ -37,6 +37,18 @@ class Gate:
         return True
 
 
+class WebsocketProtocol(WebSocketsSansIOProtocol):
+    """One connection that has become a websocket."""
+
+    resumed = 0
+    """The same as that of `HttpProtocol`."""
+
+    def resume_writing(self) -> None:
+        """Take note that the client reads; called by the transport."""
+        self.resumed += 1
+        super().resume_writing()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection.
 
@@ -58,6 +70,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_body = False
         self._refusal = 400
         self._deadline: asyncio.TimerHandle | None = None
+        self.resumed = 0
+        """How often what was unsent has gone out so far that more may be sent; see `Stalled`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection; its first request has to come in time."""
@@ -84,6 +98,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(431)
         elif self._unparsed and self._deadline is None and not self._in_body:
             self._await_headers()
+
+    def resume_writing(self) -> None:
+        """Take note that the client reads; called by the transport."""
+        self.resumed += 1
+        super().resume_writing()
 
     def on_headers_complete(self) -> None:
         """Begin the request, unless its headers are too large."""
@@ -126,7 +145,7 @@ class HttpProtocol(HttpToolsProtocol):
         """
         super().handle_websocket_upgrade()
         websocket = self.transport.get_protocol()
-        if isinstance(websocket, WebSocketsSansIOProtocol) and not websocket.handshake_initiated:
+        if isinstance(websocket, WebsocketProtocol) and not websocket.handshake_initiated:
             self._refuse(400 if isinstance(websocket.conn.handshake_exc, InvalidMessage) else 431)
 
     def take_leave(self, idle_s: float) -> None:

@@ -18,7 +18,8 @@ import uvicorn
 from raflow.errors import InvalidOption
 from raflow.options import ConnectionOptions
 from raflow.runtime.serving.counting import Counted, Load
-from raflow.runtime.serving.protocol import Gate, HttpProtocol
+from raflow.runtime.serving.protocol import Gate, HttpProtocol, WebsocketProtocol
+from raflow.runtime.serving.stalled import Stalled
 
 _LOOK_S = 0.02
 _LAST_WORDS_S = 1.0
@@ -74,6 +75,7 @@ class Server(uvicorn.Server):
         on_started: Callable[[asyncio.AbstractEventLoop], None],
     ) -> None:
         self.gate = Gate(limits)
+        self._stalled = Stalled(limits.send_timeout_s)
         self.ticked = time.monotonic()
         self._application = application
         self._on_started = on_started
@@ -83,7 +85,7 @@ class Server(uvicorn.Server):
                 interface="asgi3",
                 loop="uvloop",
                 http=functools.partial(HttpProtocol, gate=self.gate),  # type: ignore[arg-type]
-                ws="websockets-sansio",
+                ws=WebsocketProtocol,
                 lifespan="on",
                 log_config=None,
                 log_level="warning",
@@ -106,8 +108,9 @@ class Server(uvicorn.Server):
         return self._application.load(len(self.server_state.connections), time.monotonic() - self.ticked)
 
     async def on_tick(self, counter: int) -> bool:
-        """Take note that the loop comes round."""
+        """Take note that the loop comes round; from time to time look for clients that do not read."""
         self.ticked = time.monotonic()
+        self._stalled.end(self.server_state.connections)
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
