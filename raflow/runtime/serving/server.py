@@ -164,10 +164,10 @@ class Server(uvicorn.Server):
         """Answer on a connection as if it had been taken in time."""
         loop: Any = asyncio.get_running_loop()
         config, state = self.config, {"server_state": self.server_state, "app_state": self.lifespan.state}
-        make = functools.partial(cast("Any", config.http_protocol_class), config=config, **state)
+        connection = cast("Any", config.http_protocol_class)(config=config, **state)
         secure = {"ssl": config.ssl, "ssl_handshake_timeout": grace_s + _LOOK_S} if config.ssl else {}
         with contextlib.suppress(OSError):  # the client is gone
-            _, connection = await loop.connect_accepted_socket(make, accepted, **secure)
+            await loop.connect_accepted_socket(lambda: connection, accepted, **secure)  # it returns that of TLS
             connection.take_leave(grace_s)
 
     def _stop_accepting(self) -> None:

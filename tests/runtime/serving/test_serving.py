@@ -206,6 +206,7 @@ def test_who_waits_while_the_whole_pool_leaves_is_answered(
         (tmp_path / "a").touch()
         assert [one.result()[:15] for one in answers] == [b"HTTP/1.1 200 OK"] * 10
         draining.result()
+    assert (tmp_path / "shut down").exists()
 
 
 @pytest.mark.parametrize("engine", ["local"])
