@@ -162,6 +162,9 @@ class ConnectionOptions(_Options):
     """Of one request's line and headers, or of its trailers; beyond it the answer is 431."""
     header_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """From the connection, or a request's first byte, to the end of its headers; beyond it the answer is 408."""
+    send_timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    """How long a client may read nothing of what is sent to it; beyond it the connection is cut, a websocket, too.
+    What the system holds for a connection, some MB at most, counts as sent."""
     keep_alive_s: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """How long a connection may be idle between two requests."""
     leave_s: float = Field(default=2.0, ge=0, allow_inf_nan=False)

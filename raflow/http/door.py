@@ -52,23 +52,25 @@ class Door:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = scope[KEY] = Reply(send, request_id_of(scope))
         began = time.perf_counter()
+        error_id = ""
         try:
-            if self.counts.is_ready or scope["path"] in _ALWAYS:
-                await self.app(scope, receive, reply.send)
-            else:
-                await refuse(scope, receive, reply.send, 503, _NOT_READY, {"Retry-After": "1"})
-        except Exception as error:
-            error_id = logged(f"{scope['method']} {shown_path(scope)}", error, request_id=reply.request_id.decode())
-            if reply.started and not reply.is_taken:
-                raise  # the server must cut what it has begun to send
-            status, detail, headers = _NO_STORE if isinstance(error, StoreError) else _ERROR
-            await refuse(scope, receive, reply.send, status, detail, headers, error_id=error_id)
+            try:
+                if self.counts.is_ready or scope["path"] in _ALWAYS:
+                    await self.app(scope, receive, reply.send)
+                else:
+                    await refuse(scope, receive, reply.send, 503, _NOT_READY, {"Retry-After": "1"})
+            except Exception as error:
+                error_id = logged(f"{scope['method']} {shown_path(scope)}", error, request_id=reply.request_id.decode())
+                said = _NO_STORE if isinstance(error, StoreError) else _ERROR
+            if error_id:  # out of the `except`: an error from here does not show that one in the log of the server
+                await _own_up(scope, receive, reply, said, error_id)
         finally:
             reply.close()
             if self.logs_access:
                 _log_access(scope, reply, time.perf_counter() - began)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error_id = ""
         try:
             if self.counts.is_ready:
                 await self.app(scope, receive, send)
@@ -78,7 +80,27 @@ class Door:
             log.debug("websocket %s: the client is gone", scope["path"])
         except Exception as error:
             error_id = logged(f"websocket {shown_path(scope)}", error)
+        if error_id:
             await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": f"error {error_id}"})
+
+
+class BrokenOff(Exception):
+    """A reply that has begun cannot go on. Nothing of the cause is in it: the server logs it with its traceback."""
+
+
+async def _own_up(
+    scope: Scope, receive: Receive, reply: Reply, said: tuple[int, str, dict[str, str]], error_id: str
+) -> None:
+    """Tell the client of an error.
+
+    Raises:
+        BrokenOff: Too late: the server must cut what it has begun to send.
+    """
+    if reply.started and not reply.is_taken:
+        msg = f"the reply broke off; why is in the log under error {error_id}"
+        raise BrokenOff(msg)
+    status, detail, headers = said
+    await refuse(scope, receive, reply.send, status, detail, headers, error_id=error_id)
 
 
 _NO_STORE = 503, "what replicas share cannot be used; try again", {"Retry-After": "1"}

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
+import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from raflow import Flow, FlowOptions
+from raflow.http import StreamingResponse, WebSocket
 from raflow.http.redaction import redacted
-from tests.http.hosts import serving
+from tests.http.hosts import address, serving
 
 
 def leaking(**options: object) -> Flow:
@@ -51,6 +56,39 @@ def test_tracebacks_in_the_log_have_none(caplog: pytest.LogCaptureFixture) -> No
     assert error_id in caplog.text
     assert "ConnectionError: cannot reach postgres://***@db/x with password=***" in caplog.text
     assert "hush" not in caplog.text
+
+
+def test_what_is_raised_after_a_reply_has_begun_does_not_reach_the_log_of_the_server(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = Flow("begun")
+
+    @app.service().endpoint("/begun")
+    def begun() -> StreamingResponse:
+        def parts() -> Iterator[bytes]:
+            yield b"begun"
+            raise ConnectionError("no database with password=hush")
+
+        return StreamingResponse(parts())
+
+    @app.services[0].endpoint("/ended", "WEBSOCKET")
+    async def ended(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+        raise ConnectionError("no database with password=hush")
+
+    with serving(app) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get("/begun")
+        host, port = address(client)
+        with connect(f"ws://{host}:{port}/ended") as websocket, pytest.raises(ConnectionClosed):
+            websocket.recv()
+    said = capsys.readouterr().err
+    for record in caplog.records:
+        assert "password=***" in (record.exc_text or "")
+    (first, _) = [record.getMessage().split()[1] for record in caplog.records]
+    assert f"the reply broke off; why is in the log under error {first}" in said
+    assert "hush" not in said + caplog.text
 
 
 def test_an_access_log_is_one_line_without_query_and_headers(caplog: pytest.LogCaptureFixture) -> None:

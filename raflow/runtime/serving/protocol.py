@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidMessage
 
 from raflow.options import ConnectionOptions
 
@@ -35,6 +37,18 @@ class Gate:
         return True
 
 
+class WebsocketProtocol(WebSocketsSansIOProtocol):
+    """One connection that has become a websocket."""
+
+    resumed = 0
+    """The same as that of `HttpProtocol`."""
+
+    def resume_writing(self) -> None:
+        """Take note that the client reads; called by the transport."""
+        self.resumed += 1
+        super().resume_writing()
+
+
 class HttpProtocol(HttpToolsProtocol):
     """One connection.
 
@@ -56,6 +70,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_body = False
         self._refusal = 400
         self._deadline: asyncio.TimerHandle | None = None
+        self.resumed = 0
+        """How often what was unsent has gone out so far that more may be sent; see `Stalled`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection; its first request has to come in time."""
@@ -82,6 +98,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(431)
         elif self._unparsed and self._deadline is None and not self._in_body:
             self._await_headers()
+
+    def resume_writing(self) -> None:
+        """Take note that the client reads; called by the transport."""
+        self.resumed += 1
+        super().resume_writing()
 
     def on_headers_complete(self) -> None:
         """Begin the request, unless its headers are too large."""
@@ -115,6 +136,17 @@ class HttpProtocol(HttpToolsProtocol):
         """Refuse what cannot be parsed; called by uvicorn."""
         del msg
         self._refuse(self._refusal)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; called by uvicorn.
+
+        Its websockets read the request anew, and have limits of their own. Of what they cannot read they tell
+        nobody: neither would the client get an answer, nor would the connection ever end.
+        """
+        super().handle_websocket_upgrade()
+        websocket = self.transport.get_protocol()
+        if isinstance(websocket, WebsocketProtocol) and not websocket.handshake_initiated:
+            self._refuse(400 if isinstance(websocket.conn.handshake_exc, InvalidMessage) else 431)
 
     def take_leave(self, idle_s: float) -> None:
         """Answer what still comes with `Connection: close`; end when nothing has come for so long."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import socket
 import ssl
 import time
@@ -17,11 +18,14 @@ import uvicorn
 from raflow.errors import InvalidOption
 from raflow.options import ConnectionOptions
 from raflow.runtime.serving.counting import Counted, Load
-from raflow.runtime.serving.protocol import Gate, HttpProtocol
+from raflow.runtime.serving.protocol import Gate, HttpProtocol, WebsocketProtocol
+from raflow.runtime.serving.stalled import Stalled
 
 _LOOK_S = 0.02
 _LAST_WORDS_S = 1.0
 """For what was cut at the deadline to end: a websocket's answer to its close, an application's `finally`."""
+
+log = logging.getLogger("raflow")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Server(uvicorn.Server):
         on_started: Callable[[asyncio.AbstractEventLoop], None],
     ) -> None:
         self.gate = Gate(limits)
+        self._stalled = Stalled(limits.send_timeout_s)
         self.ticked = time.monotonic()
         self._application = application
         self._on_started = on_started
@@ -80,7 +85,7 @@ class Server(uvicorn.Server):
                 interface="asgi3",
                 loop="uvloop",
                 http=functools.partial(HttpProtocol, gate=self.gate),  # type: ignore[arg-type]
-                ws="websockets-sansio",
+                ws=WebsocketProtocol,
                 lifespan="on",
                 log_config=None,
                 log_level="warning",
@@ -103,8 +108,9 @@ class Server(uvicorn.Server):
         return self._application.load(len(self.server_state.connections), time.monotonic() - self.ticked)
 
     async def on_tick(self, counter: int) -> bool:
-        """Take note that the loop comes round."""
+        """Take note that the loop comes round; from time to time look for clients that do not read."""
         self.ticked = time.monotonic()
+        self._stalled.end(self.server_state.connections)
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -158,10 +164,10 @@ class Server(uvicorn.Server):
         """Answer on a connection as if it had been taken in time."""
         loop: Any = asyncio.get_running_loop()
         config, state = self.config, {"server_state": self.server_state, "app_state": self.lifespan.state}
-        make = functools.partial(cast("Any", config.http_protocol_class), config=config, **state)
+        connection = cast("Any", config.http_protocol_class)(config=config, **state)
         secure = {"ssl": config.ssl, "ssl_handshake_timeout": grace_s + _LOOK_S} if config.ssl else {}
         with contextlib.suppress(OSError):  # the client is gone
-            _, connection = await loop.connect_accepted_socket(make, accepted, **secure)
+            await loop.connect_accepted_socket(lambda: connection, accepted, **secure)  # it returns that of TLS
             connection.take_leave(grace_s)
 
     def _stop_accepting(self) -> None:
@@ -189,7 +195,11 @@ class Server(uvicorn.Server):
     async def _cut(self) -> int:
         """Close websockets and end requests, each with a little time to take note; returns the number of requests."""
         for connection in list(self.server_state.connections):
-            connection.shutdown()
+            try:
+                connection.shutdown()
+            except Exception:  # of one connection: the others, and what the application has still to write, go on
+                log.warning("a connection that is cut could not be told so", exc_info=True)
+                connection.transport.abort()
         await self._ends_within(_LAST_WORDS_S)
         cut = self.load().ongoing
         for task in list(self.server_state.tasks):

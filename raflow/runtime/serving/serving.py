@@ -309,12 +309,21 @@ class Serving:
         log.warning("%s; another replica is tried", error)
 
     def _lose(self, member: Member, why: str) -> None:
-        """Forget a replica that has died; `_fill` starts another one."""
+        """Forget a replica that has died; `_fill` starts another one, unless it was to leave anyway.
+
+        One that dies while it leaves has not written what its collectors have accepted. When all leave, nobody looks
+        at the log any more, and no other replica answers on: then the run has failed.
+        """
         self._pool.remove(member.index)
         self._gone.died(member.load)
         self._backoff.died(is_missed=not member.leaving)
         if not member.leaving:
             log.warning("%s; another replica takes its place", why)
+            return
+        msg = f"{why}; it was about to leave, and may have lost records that it had accepted and not written"
+        log.warning("%s", msg)
+        if self._draining:
+            self.error = self.error or RunFailed(msg, processor=self.name, replica=member.handle.name)
 
     def _recycle(self, member: Member) -> None:
         """Let a replica leave whose threads are held by calls that do not return; `_fill` starts another one.

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 
 class App:
@@ -40,7 +40,10 @@ class App:
         app.get("/wait")(self.wait)
         app.get("/block")(self.block)
         app.get("/stream")(self.stream)
+        app.get("/endless")(endless)
+        app.get("/large")(large)
         app.websocket("/ws")(talk)
+        app.websocket("/pour")(pour)
         return app
 
     @asynccontextmanager
@@ -103,3 +106,24 @@ async def talk(websocket: WebSocket) -> None:
     await websocket.accept()
     while True:
         await websocket.send_text(await websocket.receive_text())
+
+
+async def endless() -> StreamingResponse:
+    async def pieces() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(64 << 10)
+            await asyncio.sleep(0)  # sending to who is gone does not wait
+
+    return StreamingResponse(pieces())
+
+
+async def large() -> Response:
+    """Answer with more than the system takes for a connection whose client does not read."""
+    return Response(bytes(32 << 20))
+
+
+async def pour(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.send_bytes(bytes(64 << 10))
+        await asyncio.sleep(0)

@@ -45,6 +45,31 @@ def test_larger_headers_are_refused(port: Port, start: Start, bomb: bytes) -> No
     assert lives(port)
 
 
+UPGRADE = b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "refusal"),
+    [
+        (UPGRADE + b"cookie: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (UPGRADE + b"a: b\r\n" * 200 + b"\r\n", 431),
+        (UPGRADE.replace(b"/ws", b"/ws?" + b"x" * 9000) + b"\r\n", 431),
+        (UPGRADE + b"content-length: 2\r\n\r\nhi", 400),
+    ],
+    ids=["one large", "many", "path", "a body"],
+)
+def test_upgrades_that_websockets_cannot_read_are_refused(
+    port: Port, start: Start, request_: bytes, refusal: int
+) -> None:
+    start(App())
+    with Wire(port.address) as wire:
+        wire.send(request_)
+        status, headers, _ = wire.answer()
+        assert (status, headers["connection"]) == (refusal, "close")
+        assert wire.rest() == b""
+    assert lives(port)
+
+
 def test_large_headers_behind_another_request_are_refused(port: Port, start: Start) -> None:
     start(App(), header_bytes=4000)
     with Wire(port.address) as wire:

@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from raflow.errors import ReplicaLost
 from raflow.options import ConnectionOptions
 from raflow.runtime.failure import Failure
+from raflow.runtime.serving.protocol import HttpProtocol
 from raflow.runtime.serving.replica import Ended, ServingReplica
 from tests.runtime.serving.apps import App
 from tests.runtime.serving.conftest import READY_S, Port, Start, until
@@ -119,6 +120,34 @@ def test_websockets_are_told_to_come_back_at_the_deadline(port: Port, start: Sta
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
     assert (drained.websockets, drained.cut) == (1, 0)
+
+
+def test_a_refused_upgrade_whose_client_stays_does_not_hold_up_the_drain(
+    port: Port, start: Start, aside: ThreadPoolExecutor
+) -> None:
+    replica = start(App())
+    with Wire(port.address) as wire:
+        wire.send(b"GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n")
+        wire.send(b"a: b\r\n" * 200 + b"\r\n")
+        assert wire.answer()[0] == 431
+        ended = aside.submit(replica.drain, 0.1, 2 * READY_S).result(READY_S)
+    assert (ended.drained.cut, ended.drained.websockets) == (0, 0)
+
+
+def test_a_connection_that_cannot_be_told_of_its_end_does_not_spoil_that_of_the_replica(
+    port: Port, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shutdown(self: HttpProtocol) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(HttpProtocol, "shutdown", shutdown)
+    replica = start(app := App(tmp_path))
+    with Wire(port.address) as wire:
+        begun(wire, app)
+        ended = replica.drain(0.1, 0.3)
+        assert wire.rest() == b""
+    assert (ended.drained.cut, ended.failure) == (1, None)
+    assert (tmp_path / "shut down").exists()
 
 
 def test_a_replica_that_leaves_does_not_disturb_another_one_on_the_same_port(port: Port, start: Start) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -133,6 +134,73 @@ def test_a_failing_shutdown_is_told(serve: Serve) -> None:
         serving.drain()
 
 
+@pytest.mark.parametrize("engine", ["local"])
+def test_a_replica_that_cannot_drain_fails_the_end_of_the_pool(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raflow.runtime.serving.replica._LATE_S", 0.1)
+    serving = serve(App(tmp_path))
+    with ThreadPoolExecutor(1) as pool:
+        blocking = pool.submit(httpx.get, url(serving, "/block?name=a"), timeout=READY_S)
+        until((tmp_path / "a began").exists)
+        with pytest.raises(RunFailed, match="something blocks its event loop; .* may have lost records") as failed:
+            serving.drain(0.1)
+        (tmp_path / "a").touch()
+        blocking.exception()
+    assert failed.value.replica == "api[0]"
+    assert (serving.status, serving.stats().replicas_lost) == (Status.FAILED, 1)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("engine", ["ray"])
+def test_a_replica_that_is_killed_while_all_leave_fails_the_end_of_the_pool(
+    serve: Serve, ray_session: None, tmp_path: Path
+) -> None:
+    serving = serve(App(tmp_path))
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(httpx.get, url(serving, "/wait?name=a"), timeout=READY_S)
+        until((tmp_path / "a began").exists)
+        draining = pool.submit(serving.drain)
+        until(lambda: serving.stats().leaving)
+        os.kill(int((tmp_path / "a began").read_text()), signal.SIGKILL)
+        with pytest.raises(RunFailed, match="may have lost records"):
+            draining.result()
+        assert isinstance(waiting.exception(), httpx.HTTPError)
+    assert serving.stats().status is Status.FAILED
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("engine", ["ray"])
+def test_a_replica_that_is_killed_while_only_it_leaves_is_told_and_the_other_one_answers_on(
+    serve: Serve, ray_session: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving = serve(App(tmp_path), scaling=TWO)
+    serving.scale(2)
+    until(lambda: serving.stats().replicas == 2)
+    with ThreadPoolExecutor(64) as pool:
+        names = iter(range(1_000_000))
+
+        def both_wait() -> bool:
+            pool.submit(httpx.get, url(serving, f"/wait?name={next(names)}"), timeout=READY_S)
+            found = {int(one.read_text() or 0) for one in tmp_path.glob("* began")}
+            return len(found - {0}) == 2
+
+        until(both_wait)
+        serving.scale(1)
+        until(lambda: serving.stats().leaving)
+        until(lambda: len({httpx.get(url(serving)).json()["who"] for _ in range(20)}) == 1)
+        stays = process(httpx.get(url(serving)).json()["who"])
+        (leaves,) = {int(one.read_text()) for one in tmp_path.glob("* began")} - {stays}
+        os.kill(leaves, signal.SIGKILL)
+        until(lambda: serving.stats().replicas_lost)
+        for name in range(next(names)):
+            (tmp_path / str(name)).touch()
+    assert sum("may have lost records" in record.getMessage() for record in caplog.records) == 1
+    assert process(httpx.get(url(serving)).json()["who"]) == stays
+    serving.drain()
+    assert serving.stats().status is Status.SUCCEEDED
+
+
 def test_a_port_in_use_is_refused_before_anything_starts_and_free_after_the_end(serve: Serve) -> None:
     serving = serve(App())
     with pytest.raises(CannotListen, match=rf":{serving.address.port}: it is in use by process \d+ \("):
@@ -206,6 +274,7 @@ def test_who_waits_while_the_whole_pool_leaves_is_answered(
         (tmp_path / "a").touch()
         assert [one.result()[:15] for one in answers] == [b"HTTP/1.1 200 OK"] * 10
         draining.result()
+    assert (tmp_path / "shut down").exists()
 
 
 @pytest.mark.parametrize("engine", ["local"])
