@@ -118,9 +118,10 @@ class Ingest:
         brought = await self._read(request, body)
         unfit = len(brought.problems)
         results = await self._results(brought, given)
-        is_undone = self._is_transaction and len(brought.problems) > unfit
-        if is_undone:
+        undone = "a call failed" if self._is_transaction and len(brought.problems) > unfit else ""
+        if undone:
             results = Results([], False, 0)
+        results.is_whole = self._is_transaction and self.options.ack == "written"
         if self.options.error_sink is not None:
             Failing(self.collector.name, request, brought).into(results)
         if results.size and self.outlet is not None:
@@ -128,11 +129,10 @@ class Ingest:
             refused = await self._deliver(self.outlet, results)
             if refused is not None:
                 return refused
-        places = brought.rows
-        for place, error in results.misfits.items():
-            why = Problem(said(error)) if results.refused is None else _cannot_hold(results)
-            brought.problems[places[place] if place < len(places) else place] = why
-        return self._reply(brought, is_undone=is_undone)
+        if results.misfits and results.is_whole:
+            undone = "a result does not fit"
+        _note_misfits(brought, results)
+        return self._reply(brought, undone)
 
     async def _prepare(self) -> None:
         """Have transactions do all but the commit: where that fails, the sink gets no rows."""
@@ -188,9 +188,9 @@ class Ingest:
             return _refused("nothing of this request was written", error_id=error.error_id)
         return None
 
-    def _reply(self, brought: Brought, *, is_undone: bool) -> Response:
+    def _reply(self, brought: Brought, undone: str) -> Response:
         problems = brought.problems
-        good = 0 if is_undone else brought.total - len(problems)
+        good = 0 if undone else brought.total - len(problems)
         if not problems:
             return Response(b'{"success":true,"records":%d}' % good, self.success, media_type="application/json")
         more = {} if self.options.error_sink is None else {"kept": True}
@@ -201,12 +201,20 @@ class Ingest:
         status = 207 if good else max(422, *(problem.status for problem in problems.values()))
         errors = [{**_entry(row, problems[row]), **more} for row in sorted(problems)[:_MOST_ERRORS]]
         others = {"more_errors": len(problems) - _MOST_ERRORS} if len(problems) > _MOST_ERRORS else {}
-        why = {"detail": "a call failed, so nothing of this request is written"} if is_undone else {}
+        why = {"detail": f"{undone}, so nothing of this request is written"} if undone else {}
         return JSONResponse({"success": False, "records": good, "errors": errors, **others, **why}, status)
 
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _note_misfits(brought: Brought, results: Results) -> None:
+    """Make problems of the results that were not written."""
+    places = brought.rows
+    for place, error in results.misfits.items():
+        why = Problem(said(error)) if results.refused is None else _cannot_hold(results)
+        brought.problems[places[place] if place < len(places) else place] = why
 
 
 def _cannot_hold(results: Results) -> Problem:

@@ -231,6 +231,20 @@ def test_a_misfit_is_its_own_requests_and_all_results_of_a_record_are_written_or
     assert sink.ns() == [1, 3]
 
 
+def test_a_request_that_is_written_whole_or_not_at_all_decides_nothing_for_others_if_it_is_not() -> None:
+    sink = HeldSink()
+    bad, good = (Results(values, False, 2, is_whole=True) for values in ([{"n": 1}, {"n": "a"}], [{"n": "b"}] * 2))
+
+    async def write() -> None:
+        async with opened(sink, linger_ms=50) as outlet:
+            await asyncio.gather(outlet.write(bad), outlet.write(good))
+
+    asyncio.run(write())
+    assert (list(bad.misfits), good.misfits) == ([1], {})
+    assert [row["n"] for row in sink.records()] == ["b", "b"]
+    assert len(sink.units) == 1
+
+
 def held(**options: Any) -> tuple[Flow, HeldSink]:
     app, sink = Flow(), HeldSink()
 
