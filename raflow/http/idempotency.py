@@ -6,6 +6,7 @@ Each replica knows the replies that it has made; a `ReplyStore` lets all replica
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections import OrderedDict
@@ -44,7 +45,7 @@ class Replies:
         self._shared = shared
         self._kept: OrderedDict[str, tuple[bytes, asyncio.Task[Response]]] = OrderedDict()
 
-    async def once(self, key: str, digest: bytes, work: Work) -> Response:
+    async def once(self, key: str, digest: bytes, work: Work, caller: str = "") -> Response:
         """Return the reply to the first request with the key; equal ones wait while that is being made.
 
         The work goes on if its client leaves, so that the client's next try gets its reply. A reply of
@@ -54,6 +55,7 @@ class Replies:
             key: As the client chose it.
             digest: Of what was asked.
             work: Makes the reply.
+            caller: Differs between those whose keys have nothing to do with each other; empty if nobody is known.
 
         Raises:
             HTTPException: The key cannot be used, or was used for something else.
@@ -61,6 +63,7 @@ class Replies:
         """
         if not 0 < len(key) <= _MOST_CHARACTERS:
             raise HTTPException(400, f"an Idempotency-Key has 1 to {_MOST_CHARACTERS} characters")
+        key = _of_caller(key, caller)
         known = self._kept.get(key)
         if known is not None and known[0] != digest:
             raise _used_for_another()
@@ -142,6 +145,14 @@ class SharedReplies:
                 await to_thread.run_sync(self._store.keep, name, owner, kept)
         except StoreError as error:
             log.error("a reply could not be shared, a repeated request may be done again: %s", error)
+
+
+def _of_caller(key: str, caller: str) -> str:
+    """Return what stands for a caller's key: it tells nothing of either, and no client can send it as a key."""
+    if not caller:
+        return key
+    both = hashlib.sha256(caller.encode() + b"\0" + key.encode())
+    return f"caller\n{both.hexdigest()}"
 
 
 def _used_for_another() -> HTTPException:

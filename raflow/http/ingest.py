@@ -25,6 +25,7 @@ from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.reply import Reply
+from raflow.http.security import caller_of
 from raflow.http.threads import REQUEST, run
 from raflow.options import CollectorOptions
 
@@ -86,9 +87,8 @@ class Ingest:
         key = request.headers.get(HEADER)
         if key is None or not self.options.idempotency_keys:
             return await self._answer(request, body, given)
-        asked = f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode() + body
         answer = partial(self._answer, request, body, given)
-        replied = asyncio.ensure_future(self._replies.once(key, hashlib.sha256(asked).digest(), answer))
+        replied = asyncio.ensure_future(self._replies.once(key, _digest(request, body), answer, caller_of(request)))
         try:
             return await asyncio.shield(replied)
         except asyncio.CancelledError:
@@ -207,6 +207,13 @@ class Ingest:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _digest(request: Request, body: bytes) -> bytes:
+    """Return a digest of what is asked."""
+    asked = hashlib.sha256(f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode())
+    asked.update(body)  # no copy: it may be large
+    return asked.digest()
 
 
 def _note_misfits(brought: Brought, results: Results) -> None:
