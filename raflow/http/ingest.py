@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -71,7 +71,7 @@ class Ingest:
         self._calls = Calls(function, collector.name, one_at_a_time=self._is_transaction)
         store, lease_s = options.idempotency_store, options.request_timeout_s + _LEASE_S
         shared = SharedReplies(store, f"{flow_id}/{collector.name}", lease_s) if store else None
-        self._replies = Replies(options.idempotency_keys, shared)
+        self._replies = Replies(options.idempotency_keys, shared, options.max_concurrent_requests)
 
     async def handle(self, request: Request, given: Mapping[str, Any]) -> Response:
         """Return the reply to a request.
@@ -88,13 +88,8 @@ class Ingest:
         if key is None or not self.options.idempotency_keys:
             return await self._answer(request, body, given)
         answer = partial(self._answer, request, body, given)
-        replied = asyncio.ensure_future(self._replies.once(key, _digest(request, body), answer, caller_of(request)))
-        try:
-            return await asyncio.shield(replied)
-        except asyncio.CancelledError:
-            if given:
-                await asyncio.wait([replied])  # what the work was given lives as long as this request
-            raise
+        once = self._replies.once(key, _digest(request, body), answer, caller_of(request))
+        return await (_to_its_end(once) if given else once)
 
     async def _answer(self, request: Request, body: bytes, given: Mapping[str, Any]) -> Response:
         """Return the reply, once the function's dependencies have ended; an error reply is an error to them."""
@@ -207,6 +202,16 @@ class Ingest:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Response]) -> Response:
+    """Wait for work also when cancelled: what it was given lives as long as the request that waits."""
+    replied = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(replied)
+    except asyncio.CancelledError:
+        await asyncio.wait([replied])
+        raise
 
 
 def _digest(request: Request, body: bytes) -> bytes:

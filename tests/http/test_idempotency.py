@@ -105,6 +105,40 @@ def test_only_so_many_replies_are_kept() -> None:
     asyncio.run(ask())
 
 
+def test_what_is_under_way_is_not_forgotten_for_newer_keys() -> None:
+    async def ask() -> None:
+        replies, work = Replies(1), Work()
+        work.go.clear()
+        asked = [asyncio.create_task(replies.once(key, b"d", work)) for key in ("a", "b", "c", "a")]
+        await asyncio.sleep(0)  # so that they have been asked
+        work.go.set()
+        assert bodies(*await asyncio.gather(*asked)) == [b"1", b"2", b"3", b"1"]
+        later = [await replies.once(key, b"d", work) for key in ("d", "d", "a")]
+        assert bodies(*later) == [b"4", b"4", b"5"]
+
+    asyncio.run(ask())
+
+
+def test_so_much_work_may_be_under_way_and_then_another_key_is_refused_but_no_repeated_one() -> None:
+    async def ask() -> None:
+        replies, work = Replies(10, most_works=2), Work()
+        work.go.clear()
+        left = [asyncio.create_task(replies.once(key, b"d", work)) for key in ("a", "b")]
+        await asyncio.sleep(0)
+        for one in left:
+            one.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        with pytest.raises(HTTPException, match="2 requests with an Idempotency-Key") as refused:
+            await replies.once("c", b"d", work)
+        assert (refused.value.status_code, refused.value.headers) == (503, {"Retry-After": "1"})
+        again = asyncio.create_task(replies.once("a", b"d", work))
+        await asyncio.sleep(0)
+        work.go.set()
+        assert bodies(await again, await replies.once("c", b"d", work)) == [b"1", b"3"]
+
+    asyncio.run(ask())
+
+
 def test_a_failure_is_not_kept() -> None:
     async def ask() -> None:
         replies = Replies(2)

@@ -323,6 +323,23 @@ def test_a_late_key_gets_the_reply_of_the_work_that_went_on() -> None:
     assert sink.ns() == [1]
 
 
+def test_work_that_outlived_its_request_counts_until_the_sink_has_it() -> None:
+    app, sink = held(request_timeout_s=0.2, max_concurrent_requests=2)
+    with serving(app) as client:
+        sink.go.clear()
+        for n in (1, 2):
+            assert client.post("/collect", json={"n": n}, headers={"Idempotency-Key": f"{n}"}).status_code == 504
+        refused = client.post("/collect", json={"n": 3}, headers={"Idempotency-Key": "3"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "Idempotency-Key" in refused.json()["detail"]
+        sink.go.set()
+        again = refused
+        while again.status_code in (503, 504):
+            again = client.post("/collect", json={"n": 3}, headers={"Idempotency-Key": "3"})
+        assert again.status_code == 200
+    assert sink.ns() == [1, 2, 3]
+
+
 def test_a_failed_key_is_tried_again() -> None:
     app, sink = held()
     headers = {"Idempotency-Key": "one"}
