@@ -232,7 +232,9 @@ class CollectorOptions(HttpOptions):
     roll_s: float = Field(default=60.0, ge=0, allow_inf_nan=False)
     """The same: or when it is this old. What was acknowledged is on the disk all the time."""
     idempotency_keys: int = Field(default=10_000, ge=0)
-    """Replies that a replica keeps for requests that repeat an `Idempotency-Key`; 0: the header means nothing."""
+    """Replies that a replica keeps for requests that repeat an `Idempotency-Key`; 0: the header means nothing.
+    Work with a key goes on when its request has got 504; while as much is under way as `max_concurrent_requests`
+    allows, another key gets 503."""
     idempotency_store: ReplyStore | None = None
     """Where all replicas keep them, such as `raflow.stores.SqlReplies(url)`; None: each replica knows its own."""
     on_error: str | Sink = "skip"

@@ -103,9 +103,9 @@ class SessionDep(_Sessions):
 
     At the end of the request or call it is committed, before the reply is sent, so that a commit that
     fails is an error of the request; after an error it is rolled back; it is always closed. In a collector
-    an error is any reply but a success, and when a call of its function raises, nothing of the request is
-    written but the dead letters of such calls. A stream that is sent after the function has returned needs a
-    session of its own.
+    an error is any reply but a success, and when a call of its function raises, or a result does not fit what the
+    sink has (with `ack="accepted"` that is known too late), nothing of the request is written but the dead letters
+    of such records. A stream that is sent after the function has returned needs a session of its own.
 
     A collector first has the session send its changes, then writes its sink, then commits. So what the database
     refuses of the changes keeps rows out of the sink, and a reply of success means that both have them (with

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -216,8 +217,10 @@ class _Building:
                 stack.push_async_callback(to_thread.run_sync, store.close)
             await stack.enter_async_context(self.kept.open())
             await stack.enter_async_context(self.instances.running())
+            opened: list[Outlet] = []
+            stack.push_async_callback(_close, opened)
             for outlet in self.outlets:
-                stack.push_async_callback(outlet.close)
+                opened.append(outlet)
                 await outlet.open()
             self.counts.is_ready = True
             stack.callback(setattr, self.counts, "is_ready", False)
@@ -225,6 +228,13 @@ class _Building:
         # Not after an error: it deletes what the run replaces.
         for sink, its_start in zip(own, started, strict=True):
             await to_thread.run_sync(sink.finish, self.context, its_start)
+
+
+async def _close(outlets: Sequence[Outlet]) -> None:
+    """Close outlets at once, as each may take its time to write; an error of one keeps no other from it."""
+    for outcome in await asyncio.gather(*(one.close() for one in outlets), return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 def _is_synchronous(function: Callable[..., Any]) -> bool:

@@ -75,7 +75,8 @@ def collector(
     good ones: the reply then says `"kept": true` of each, and sending it again keeps it again. What no
     record can be made of is answered only: a body that is malformed or has not the columns of the record type;
     a malformed line among others is a record that fails. An `Idempotency-Key` header makes a replica answer a
-    repeated request as the first one, without doing it again.
+    repeated request as the first one, without doing it again; callers whom `Authorization` or an `ApiKey` tells apart
+    have keys of their own.
 
     Args:
         route: The path, e.g. `/events` or `/events/{device}`.

@@ -39,6 +39,8 @@ class Results:
     """Makes one of a misfit, by its place in `values`; None: they are not kept."""
     is_lot: bool = False
     """Whether it is a record batch of many requests, which need not stand or fall together."""
+    is_whole: bool = False
+    """Whether all of it is written or none: one misfit keeps the others out, too."""
     refused: Exception | None = None
     """Why a sink cannot hold it: all of it is dead letters then."""
     error_id: str | None = None
@@ -99,14 +101,22 @@ class Conversion:
                 one.misfits.update(dict.fromkeys(one.places, one.refused))
         group = [one for one in group if one.refused is None]
         batches: list[pa.RecordBatch | None] = []
-        for is_batch, some in groupby(group, lambda one: one.is_batch):
+        for is_alone, some in groupby(group, lambda one: one.is_batch or one.is_whole):
             line = list(some)
-            batches += [batch for one in line for batch in self._batch(one)] if is_batch else [self._records(line)]
+            batches += [batch for one in line for batch in self._alone(one)] if is_alone else [self._records(line)]
         found = [batch for batch in batches if batch is not None and batch.num_rows]
         if len(found) <= 1:
             return found
         schema = merge(batch.schema for batch in found)
         return [one_batch([conform(batch, schema) for batch in found])]
+
+    def _alone(self, one: Results) -> list[pa.RecordBatch | None]:
+        known = self.schema
+        found = self._batch(one) if one.is_batch else [self._records([one])]
+        if not (one.is_whole and one.misfits):
+            return found
+        self.schema = known  # what is not written decides nothing for others
+        return []
 
     def _records(self, group: list[Results]) -> pa.RecordBatch | None:
         values = [value for one in group for value in one.values]

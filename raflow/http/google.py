@@ -22,7 +22,7 @@ from starlette.requests import HTTPConnection
 
 from raflow.dependencies.scopes import Scope, mark
 from raflow.errors import InvalidOption
-from raflow.http.security import bearer_token, refuse_unproven
+from raflow.http.security import bearer_token, note_caller, refuse_unproven
 
 CERTIFICATES = "https://www.googleapis.com/oauth2/v1/certs"
 """Where Google publishes the certificates of the keys that sign ID tokens."""
@@ -106,7 +106,9 @@ class AuthenticatedGoogleUser(SecurityBase):
         """
         token = bearer_token(connection) or connection.scope.get("session", {}).get(self._session_key)
         if token:
-            return await to_thread.run_sync(self._user, str(token))
+            user = await to_thread.run_sync(self._user, str(token))
+            note_caller(connection, "authorization", user.google_account_id)  # tokens change every hour
+            return user
         if self._raises:
             refuse_unproven("Bearer", "there is no token")
         return None

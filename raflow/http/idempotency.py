@@ -6,6 +6,7 @@ Each replica knows the replies that it has made; a `ReplyStore` lets all replica
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections import OrderedDict
@@ -35,16 +36,19 @@ class Replies:
     """The replies to the last requests that had a key.
 
     Args:
-        most: Kept at once; the oldest ones go first.
+        most: Kept at once; the oldest ones go first, but none on which somebody works.
         shared: What other replicas know, too; None: nothing.
+        most_works: Under way at once, as work outlives its request; None: any number.
     """
 
-    def __init__(self, most: int, shared: SharedReplies | None = None) -> None:
+    def __init__(self, most: int, shared: SharedReplies | None = None, most_works: int | None = None) -> None:
         self._most = most
         self._shared = shared
+        self._most_works = most_works
+        self._works: set[asyncio.Task[Response]] = set()
         self._kept: OrderedDict[str, tuple[bytes, asyncio.Task[Response]]] = OrderedDict()
 
-    async def once(self, key: str, digest: bytes, work: Work) -> Response:
+    async def once(self, key: str, digest: bytes, work: Work, caller: str = "") -> Response:
         """Return the reply to the first request with the key; equal ones wait while that is being made.
 
         The work goes on if its client leaves, so that the client's next try gets its reply. A reply of
@@ -54,23 +58,36 @@ class Replies:
             key: As the client chose it.
             digest: Of what was asked.
             work: Makes the reply.
+            caller: Differs between those whose keys have nothing to do with each other; empty if nobody is known.
 
         Raises:
-            HTTPException: The key cannot be used, or was used for something else.
+            HTTPException: The key cannot be used, was used for something else, or too much is under way.
             StoreError: It cannot be known whether another replica has done it.
         """
         if not 0 < len(key) <= _MOST_CHARACTERS:
             raise HTTPException(400, f"an Idempotency-Key has 1 to {_MOST_CHARACTERS} characters")
+        key = _of_caller(key, caller)
         known = self._kept.get(key)
         if known is not None and known[0] != digest:
             raise _used_for_another()
         if known is not None:
             return _replayed(await asyncio.shield(known[1]))
+        if self._most_works is not None and len(self._works) >= self._most_works:
+            raise _too_much(len(self._works))
         task = asyncio.ensure_future(self._made(key, digest, work))
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
         self._kept[key] = digest, task
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+        self._forget()
         return await asyncio.shield(task)
+
+    def _forget(self) -> None:
+        """Let the oldest replies go; one that is being made stays, so that its work is not done twice."""
+        while len(self._kept) > self._most:
+            oldest = next((key for key, (_, task) in self._kept.items() if task.done()), None)
+            if oldest is None:
+                return
+            del self._kept[oldest]
 
     async def _made(self, key: str, digest: bytes, work: Work) -> Response:
         try:
@@ -142,6 +159,20 @@ class SharedReplies:
                 await to_thread.run_sync(self._store.keep, name, owner, kept)
         except StoreError as error:
             log.error("a reply could not be shared, a repeated request may be done again: %s", error)
+
+
+def _of_caller(key: str, caller: str) -> str:
+    """Return what stands for a caller's key: it tells nothing of either, and no client can send it as a key."""
+    if not caller:
+        return key
+    both = hashlib.sha256(caller.encode() + b"\0" + key.encode())
+    return f"caller\n{both.hexdigest()}"
+
+
+def _too_much(works: int) -> HTTPException:
+    """Return the refusal of one more key, while work goes on whose requests have got 504."""
+    detail = f"work on {works} requests with an Idempotency-Key is under way already"
+    return HTTPException(503, detail, {"Retry-After": "1"})
 
 
 def _used_for_another() -> HTTPException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.reply import Reply
+from raflow.http.security import caller_of
 from raflow.http.threads import REQUEST, run
 from raflow.options import CollectorOptions
 
@@ -70,7 +71,7 @@ class Ingest:
         self._calls = Calls(function, collector.name, one_at_a_time=self._is_transaction)
         store, lease_s = options.idempotency_store, options.request_timeout_s + _LEASE_S
         shared = SharedReplies(store, f"{flow_id}/{collector.name}", lease_s) if store else None
-        self._replies = Replies(options.idempotency_keys, shared)
+        self._replies = Replies(options.idempotency_keys, shared, options.max_concurrent_requests)
 
     async def handle(self, request: Request, given: Mapping[str, Any]) -> Response:
         """Return the reply to a request.
@@ -86,15 +87,9 @@ class Ingest:
         key = request.headers.get(HEADER)
         if key is None or not self.options.idempotency_keys:
             return await self._answer(request, body, given)
-        asked = f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode() + body
         answer = partial(self._answer, request, body, given)
-        replied = asyncio.ensure_future(self._replies.once(key, hashlib.sha256(asked).digest(), answer))
-        try:
-            return await asyncio.shield(replied)
-        except asyncio.CancelledError:
-            if given:
-                await asyncio.wait([replied])  # what the work was given lives as long as this request
-            raise
+        once = self._replies.once(key, _digest(request, body), answer, caller_of(request))
+        return await (_to_its_end(once) if given else once)
 
     async def _answer(self, request: Request, body: bytes, given: Mapping[str, Any]) -> Response:
         """Return the reply, once the function's dependencies have ended; an error reply is an error to them."""
@@ -118,9 +113,10 @@ class Ingest:
         brought = await self._read(request, body)
         unfit = len(brought.problems)
         results = await self._results(brought, given)
-        is_undone = self._is_transaction and len(brought.problems) > unfit
-        if is_undone:
+        undone = "a call failed" if self._is_transaction and len(brought.problems) > unfit else ""
+        if undone:
             results = Results([], False, 0)
+        results.is_whole = self._is_transaction and self.options.ack == "written"
         if self.options.error_sink is not None:
             Failing(self.collector.name, request, brought).into(results)
         if results.size and self.outlet is not None:
@@ -128,11 +124,10 @@ class Ingest:
             refused = await self._deliver(self.outlet, results)
             if refused is not None:
                 return refused
-        places = brought.rows
-        for place, error in results.misfits.items():
-            why = Problem(said(error)) if results.refused is None else _cannot_hold(results)
-            brought.problems[places[place] if place < len(places) else place] = why
-        return self._reply(brought, is_undone=is_undone)
+        if results.misfits and results.is_whole:
+            undone = "a result does not fit"
+        _note_misfits(brought, results)
+        return self._reply(brought, undone)
 
     async def _prepare(self) -> None:
         """Have transactions do all but the commit: where that fails, the sink gets no rows."""
@@ -188,9 +183,9 @@ class Ingest:
             return _refused("nothing of this request was written", error_id=error.error_id)
         return None
 
-    def _reply(self, brought: Brought, *, is_undone: bool) -> Response:
+    def _reply(self, brought: Brought, undone: str) -> Response:
         problems = brought.problems
-        good = 0 if is_undone else brought.total - len(problems)
+        good = 0 if undone else brought.total - len(problems)
         if not problems:
             return Response(b'{"success":true,"records":%d}' % good, self.success, media_type="application/json")
         more = {} if self.options.error_sink is None else {"kept": True}
@@ -201,12 +196,37 @@ class Ingest:
         status = 207 if good else max(422, *(problem.status for problem in problems.values()))
         errors = [{**_entry(row, problems[row]), **more} for row in sorted(problems)[:_MOST_ERRORS]]
         others = {"more_errors": len(problems) - _MOST_ERRORS} if len(problems) > _MOST_ERRORS else {}
-        why = {"detail": "a call failed, so nothing of this request is written"} if is_undone else {}
+        why = {"detail": f"{undone}, so nothing of this request is written"} if undone else {}
         return JSONResponse({"success": False, "records": good, "errors": errors, **others, **why}, status)
 
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Response]) -> Response:
+    """Wait for work also when cancelled: what it was given lives as long as the request that waits."""
+    replied = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(replied)
+    except asyncio.CancelledError:
+        await asyncio.wait([replied])
+        raise
+
+
+def _digest(request: Request, body: bytes) -> bytes:
+    """Return a digest of what is asked."""
+    asked = hashlib.sha256(f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode())
+    asked.update(body)  # no copy: it may be large
+    return asked.digest()
+
+
+def _note_misfits(brought: Brought, results: Results) -> None:
+    """Make problems of the results that were not written."""
+    places = brought.rows
+    for place, error in results.misfits.items():
+        why = Problem(said(error)) if results.refused is None else _cannot_hold(results)
+        brought.problems[places[place] if place < len(places) else place] = why
 
 
 def _cannot_hold(results: Results) -> Problem:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from raflow.errors import SinkError
 from raflow.http.accepted import Accepted
 from raflow.http.conversion import Results
 from raflow.http.door import logged
@@ -21,6 +23,8 @@ log = logging.getLogger("raflow.http")
 
 _RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Waits between the tries to write what was accepted; the last one repeats."""
+_CLOSING_S = 20.0
+"""How long it is still tried at the end; below what a replica has for its shutdown, 30 s."""
 
 
 class FlushFailed(Exception):
@@ -66,18 +70,26 @@ class Outlet:
         self._early = Accepted(writing.conversion.schema, self._dropped, keep)
         self._something = asyncio.Event()
         self._closing = asyncio.Event()
+        self._until = 0.0
+        self._unwritten = 0
         self._thread: ThreadPoolExecutor | None = None
         self._flushing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the sinks and start to flush."""
         self._something, self._closing = asyncio.Event(), asyncio.Event()  # of this event loop
+        self._unwritten = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"raflow {self._name} sink")
         await self._run(self._writing.open)
         self._flushing = asyncio.create_task(self._flush_groups())
 
     async def close(self) -> None:
-        """Flush what waits, then close the sinks."""
+        """Flush what waits, then close the sinks.
+
+        Raises:
+            SinkError: Accepted records were lost, since the sinks could not be written for too long.
+        """
+        self._until = time.monotonic() + _CLOSING_S
         self._closing.set()
         self._something.set()
         if self._flushing is not None:
@@ -87,6 +99,9 @@ class Outlet:
         finally:
             if self._thread is not None:
                 self._thread.shutdown()
+        if self._unwritten:
+            msg = f"collector {self._name!r} has lost {self._unwritten} accepted record(s): its sinks failed to the end"
+            raise SinkError(msg)
 
     async def write(self, results: Results) -> None:
         """Return when the sinks have the results.
@@ -161,10 +176,9 @@ class Outlet:
             if is_about_data(error) and self._refuse(group[0].results, error, error_id):
                 await self._flush(group)
                 return
-            if self._options.ack == "written" or self._closing.is_set() or is_about_data(error):
+            if self._options.ack == "written" or is_about_data(error) or not await self._waited(failures):
                 self._lost(group, FlushFailed(error_id, is_about_data(error)))
                 return
-            await self._pause(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
             failures += 1
             error = await self._tried(group)
         for one in group:
@@ -185,12 +199,23 @@ class Outlet:
         self._early.forget(self._writing.conversion.schema)
         return True
 
+    async def _waited(self, failures: int) -> bool:
+        """Wait before the next try to write; returns False if there is no time left for one."""
+        wait_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
+        if not self._closing.is_set():
+            await self._pause(wait_s)
+            return True
+        left_s = self._until - time.monotonic()
+        await asyncio.sleep(max(0.0, min(wait_s, left_s)))
+        return left_s > 0
+
     def _lost(self, group: list[_Waiting], error: FlushFailed) -> None:
         if error.is_final:
             self._early.forget(self._writing.conversion.schema)
         records = sum(one.results.size for one in group if one.written is None)
         if records:
             log.error("error %s: collector %r loses %d accepted record(s)", error.error_id, self._name, records)
+            self._unwritten += 0 if error.is_final else records
         for one in group:
             self._done(one, error)
 

@@ -24,6 +24,8 @@ from raflow.dependencies.scopes import Scope, mark
 from raflow.errors import InvalidOption
 
 Secret = str | SecretStr
+_CALLERS = "raflow.callers"
+"""Where a request's scope holds who it is from, by the header that has proven it."""
 
 
 def refuse_unproven(challenge: str, why: str = "") -> NoReturn:
@@ -44,6 +46,27 @@ def bearer_token(connection: HTTPConnection) -> str:
     """Return the token of `Authorization: Bearer …`; empty if there is none."""
     kind, _, token = connection.headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
+
+
+def note_caller(connection: HTTPConnection, place: str, who: str) -> None:
+    """Keep who asks, as a credential has proven it.
+
+    Args:
+        connection: The request.
+        place: The header where the credential was.
+        who: Whose it is; the same for all credentials that one caller may use in turn.
+    """
+    connection.scope.setdefault(_CALLERS, {})[place.lower()] = who
+
+
+def caller_of(connection: HTTPConnection) -> str:
+    """Return a text that differs between callers; empty for a request without credentials.
+
+    What proves itself by `Authorization` in a way that is not known here is told apart by the header as it is.
+    """
+    proven: dict[str, str] = connection.scope.get(_CALLERS, {})
+    said = None if "authorization" in proven else connection.headers.get("authorization")
+    return repr((said, sorted(proven.items()))) if said is not None or proven else ""
 
 
 def revealed(secret: Secret) -> bytes:
@@ -129,6 +152,7 @@ class ApiKey(SecurityBase):
         found = [name for name, digest in self._digests.items() if _among(given, [digest])]
         if not found:
             refuse_unproven(f'ApiKey header="{self._header}"')
+        note_caller(connection, self._header, found[0])
         return found[0]
 
 

@@ -1,5 +1,6 @@
 """Sessions in endpoints, collectors and consumers, on SQLite and PostgreSQL."""
 
+import json
 import logging
 import pickle
 import sys
@@ -177,6 +178,37 @@ def test_dead_letters_are_kept_of_what_is_rolled_back(database: str, visits: Any
         assert reply.json()["errors"] == [{"index": 1, "status": 409, "message": "not today", "kept": True}]
     assert (visits(), sink.table().num_rows) == ([], 0)
     assert [row["record"] for row in letters.records()] == ['{"name": "bob", "fails": true}']
+
+
+def test_a_result_that_does_not_fit_rolls_all_of_its_request_back(database: str, visits: Any) -> None:
+    sink, letters = MemorySink(), MemorySink()
+    with serving(collecting(database, sink, on_error=letters)) as client:
+        assert client.post("/visits", json={"name": "ada", "seat": 1}).status_code == 200
+        reply = client.post("/visits", json=[{"name": "bob", "seat": 2}, {"name": "cy", "seat": "any"}])
+        assert (reply.status_code, reply.json()["records"]) == (422, 0)
+        assert reply.json()["detail"] == "a result does not fit, so nothing of this request is written"
+        assert [error["index"] for error in reply.json()["errors"]] == [1]
+        assert visits() == ["ada"]
+        assert client.post("/visits", json={"name": "di", "seat": "any"}).status_code == 422
+        assert client.post("/visits", json=[{"name": "bob", "seat": 2}, {"name": "cy", "seat": 3}]).status_code == 200
+    assert visits() == ["ada", "bob", "cy"]
+    assert [row["name"] for row in sink.records()] == ["ada", "bob", "cy"]
+    assert [json.loads(row["record"])["name"] for row in letters.records()] == ["cy", "di"]
+
+
+def test_so_does_one_of_a_batch(database: str, visits: Any) -> None:
+    sink, db, app = MemorySink(), SessionDep(database), Flow("guests")
+
+    @app.collector("/visits", sink=sink)
+    def note(batch: list[dict[str, Any]], session: Annotated[Session, db]) -> list[dict[str, Any]]:
+        session.add_all([Visit(name=visit["name"]) for visit in batch])
+        return batch
+
+    with serving(app) as client:
+        assert client.post("/visits", json=[{"name": "ada", "seat": 1}]).status_code == 200
+        reply = client.post("/visits", json=[{"name": "bob", "seat": 2}, {"name": "cy", "seat": "any"}])
+        assert (reply.status_code, reply.json()["records"]) == (422, 0)
+    assert (visits(), [row["name"] for row in sink.records()]) == (["ada"], ["ada"])
 
 
 def test_a_reply_is_kept_for_its_key_only_after_the_commit(database: str, visits: Any) -> None:

@@ -51,3 +51,12 @@ class RefusingSink(MemorySink):
         if any(part.rows for part in parts):
             msg = "of another type"
             raise pa.ArrowInvalid(msg)
+
+
+class FullSink(MemorySink):
+    """Fails whatever it is given."""
+
+    def commit(self, parts: Sequence[Part]) -> None:
+        if any(part.rows for part in parts):
+            msg = "the disk is full"
+            raise SinkError(msg)

@@ -243,3 +243,16 @@ def test_it_travels_and_needs_an_audience() -> None:
     for audience in ("", [], [""]):
         with pytest.raises(InvalidOption, match="client id of your application"):
             AuthenticatedGoogleUser(audience)
+
+
+def test_an_idempotency_key_is_of_the_account_whatever_its_token(certificates: Certificates) -> None:
+    google = AuthenticatedGoogleUser(CLIENT, certificates=certificates.url)
+    app, key = Flow("orders"), {"Idempotency-Key": "1"}
+
+    @app.collector("/orders")
+    def order(record: dict[str, Any], user: Annotated[GoogleUser, google]) -> None: ...
+
+    with serving(app) as client:
+        tokens = KEY.token(), KEY.token(name="Ada L."), KEY.token(sub="8")
+        found = [client.post("/orders", json={}, headers={"Authorization": f"Bearer {one}", **key}) for one in tokens]
+    assert ["idempotent-replayed" in reply.headers for reply in found] == [False, True, False]

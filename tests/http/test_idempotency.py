@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Annotated, Any
 
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from raflow import Flow
 from raflow.errors import StoreError
+from raflow.http import ApiKey, BearerCredentials
 from raflow.http.idempotency import Replies, SharedReplies
+from raflow.http.security import caller_of, note_caller
 from raflow.stores import Claim, KeptReply, ReplyStore
+from tests.http.hosts import serving
+from tests.http.sinks import HeldSink
 
 
 class Work:
@@ -98,6 +105,40 @@ def test_only_so_many_replies_are_kept() -> None:
     asyncio.run(ask())
 
 
+def test_what_is_under_way_is_not_forgotten_for_newer_keys() -> None:
+    async def ask() -> None:
+        replies, work = Replies(1), Work()
+        work.go.clear()
+        asked = [asyncio.create_task(replies.once(key, b"d", work)) for key in ("a", "b", "c", "a")]
+        await asyncio.sleep(0)  # so that they have been asked
+        work.go.set()
+        assert bodies(*await asyncio.gather(*asked)) == [b"1", b"2", b"3", b"1"]
+        later = [await replies.once(key, b"d", work) for key in ("d", "d", "a")]
+        assert bodies(*later) == [b"4", b"4", b"5"]
+
+    asyncio.run(ask())
+
+
+def test_so_much_work_may_be_under_way_and_then_another_key_is_refused_but_no_repeated_one() -> None:
+    async def ask() -> None:
+        replies, work = Replies(10, most_works=2), Work()
+        work.go.clear()
+        left = [asyncio.create_task(replies.once(key, b"d", work)) for key in ("a", "b")]
+        await asyncio.sleep(0)
+        for one in left:
+            one.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        with pytest.raises(HTTPException, match="2 requests with an Idempotency-Key") as refused:
+            await replies.once("c", b"d", work)
+        assert (refused.value.status_code, refused.value.headers) == (503, {"Retry-After": "1"})
+        again = asyncio.create_task(replies.once("a", b"d", work))
+        await asyncio.sleep(0)
+        work.go.set()
+        assert bodies(await again, await replies.once("c", b"d", work)) == [b"1", b"3"]
+
+    asyncio.run(ask())
+
+
 def test_a_failure_is_not_kept() -> None:
     async def ask() -> None:
         replies = Replies(2)
@@ -111,3 +152,50 @@ def test_a_failure_is_not_kept() -> None:
 def test_a_key_that_is_no_key_is_refused(key: str) -> None:
     with pytest.raises(HTTPException, match="1 to 255"):
         asyncio.run(Replies(2).once(key, b"", Work()))
+
+
+CALLERS = ApiKey({"shop": "k-shop", "ops": "k-ops"})
+
+
+def tenants(sink: HeldSink) -> Flow:
+    app = Flow("tenants")
+
+    @app.collector("/keyed", sink=sink)
+    def keyed(record: dict[str, Any], caller: Annotated[str, CALLERS]) -> dict[str, Any]:
+        return record
+
+    @app.collector("/borne", sink=sink)
+    def borne(record: dict[str, Any], credentials: BearerCredentials) -> dict[str, Any]:
+        return record
+
+    @app.collector("/open", sink=sink)
+    def opened(record: dict[str, Any]) -> dict[str, Any]:
+        return record
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "ours", "theirs"),
+    [
+        ("/keyed", {"X-API-Key": "k-shop"}, {"X-API-Key": "k-ops"}),
+        ("/borne", {"Authorization": "Bearer one"}, {"Authorization": "Bearer other"}),
+        ("/open", {"Authorization": "Basic one"}, {}),
+    ],
+)
+def test_the_key_of_one_caller_says_nothing_of_that_of_another(
+    path: str, ours: dict[str, str], theirs: dict[str, str]
+) -> None:
+    sink, key = HeldSink(), {"Idempotency-Key": "x" * 255}
+    with serving(tenants(sink)) as client:
+        found = [client.post(path, json={"n": 1}, headers={**who, **key}) for who in (ours, theirs, ours, theirs)]
+        assert [reply.status_code for reply in found] == [200] * 4
+        assert ["idempotent-replayed" in reply.headers for reply in found] == [False, False, True, True]
+        assert client.post(path, json={"n": 2}, headers={**ours, **key}).status_code == 422
+    assert sink.ns() == [1, 1]
+
+
+def test_whoever_only_says_a_name_is_not_the_caller_that_has_proven_it() -> None:
+    proven, said = (HTTPConnection({"type": "http", "headers": [(b"authorization", b"7")]}) for _ in range(2))
+    note_caller(proven, "Authorization", "7")
+    assert caller_of(proven) != caller_of(said)

@@ -16,14 +16,15 @@ import pytest
 from raflow import Flow
 from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.appending import LinesAppender
-from raflow.errors import SinkError
+from raflow.errors import RunFailed, SinkError
+from raflow.http import outlet as outlets
 from raflow.http.conversion import Results
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions
 from raflow.sinks import Sink, SinkContext
 from tests.http.hosts import serving
-from tests.http.sinks import HeldSink
+from tests.http.sinks import FullSink, HeldSink
 
 
 def results(*ns: Any) -> Results:
@@ -204,18 +205,49 @@ def test_what_was_accepted_is_tried_again_until_it_is_written(caplog: pytest.Log
 
 
 def test_what_is_accepted_and_cannot_be_written_at_the_end_is_said_to_be_lost(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(outlets, "_CLOSING_S", 0.01)
+
+    async def accept() -> None:
+        async with opened(FullSink(), ack="accepted", linger_ms=60_000) as outlet:
+            outlet.accept(results(1, 2))
+
+    with (
+        caplog.at_level(logging.ERROR, "raflow.http"),
+        pytest.raises(SinkError, match=r"'c' has lost 2 accepted record\(s\)"),
+    ):
+        asyncio.run(accept())
+    assert "loses 2 accepted record(s)" in caplog.text
+
+
+def test_what_is_accepted_is_tried_again_at_the_end_until_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlets, "_RETRY_S", (0.001,))
     sink = HeldSink()
-    sink.breaks = 1
+    sink.breaks = 3
 
     async def accept() -> None:
         async with opened(sink, ack="accepted", linger_ms=60_000) as outlet:
             outlet.accept(results(1, 2))
 
-    with caplog.at_level(logging.ERROR, "raflow.http"):
-        asyncio.run(accept())
-    assert "loses 2 accepted record(s)" in caplog.text
+    asyncio.run(accept())
+    assert (sink.ns(), sink.breaks) == ([1, 2], 0)
+
+
+def test_a_run_that_has_lost_what_it_accepted_fails_when_it_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlets, "_CLOSING_S", 0.01)
+    app = Flow()
+    for name in ("one", "other"):
+        options: dict[str, Any] = {"sink": FullSink(), "ack": "accepted", "linger_ms": 60_000}
+        app.collector(f"/{name}", name=name, **options)(lambda record: record)
+    run = app.start(engine="local", port=0)
+    try:
+        assert httpx.post(f"{run.url}/one", json={"n": 1}, timeout=30).status_code == 202
+        run.drain()
+        with pytest.raises(RunFailed, match=r"'one' has lost 1 accepted record"):
+            run.wait(30)
+    finally:
+        run.stop()
 
 
 def test_a_misfit_is_its_own_requests_and_all_results_of_a_record_are_written_or_none() -> None:
@@ -229,6 +261,20 @@ def test_a_misfit_is_its_own_requests_and_all_results_of_a_record_are_written_or
     asyncio.run(write())
     assert (bad.misfits, list(good.misfits)) == ({}, [0])
     assert sink.ns() == [1, 3]
+
+
+def test_a_request_that_is_written_whole_or_not_at_all_decides_nothing_for_others_if_it_is_not() -> None:
+    sink = HeldSink()
+    bad, good = (Results(values, False, 2, is_whole=True) for values in ([{"n": 1}, {"n": "a"}], [{"n": "b"}] * 2))
+
+    async def write() -> None:
+        async with opened(sink, linger_ms=50) as outlet:
+            await asyncio.gather(outlet.write(bad), outlet.write(good))
+
+    asyncio.run(write())
+    assert (list(bad.misfits), good.misfits) == ([1], {})
+    assert [row["n"] for row in sink.records()] == ["b", "b"]
+    assert len(sink.units) == 1
 
 
 def held(**options: Any) -> tuple[Flow, HeldSink]:
@@ -275,6 +321,23 @@ def test_a_late_key_gets_the_reply_of_the_work_that_went_on() -> None:
             again = client.post("/collect", json={"n": 1}, headers=headers)
         assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
     assert sink.ns() == [1]
+
+
+def test_work_that_outlived_its_request_counts_until_the_sink_has_it() -> None:
+    app, sink = held(request_timeout_s=0.2, max_concurrent_requests=2)
+    with serving(app) as client:
+        sink.go.clear()
+        for n in (1, 2):
+            assert client.post("/collect", json={"n": n}, headers={"Idempotency-Key": f"{n}"}).status_code == 504
+        refused = client.post("/collect", json={"n": 3}, headers={"Idempotency-Key": "3"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "Idempotency-Key" in refused.json()["detail"]
+        sink.go.set()
+        again = refused
+        while again.status_code in (503, 504):
+            again = client.post("/collect", json={"n": 3}, headers={"Idempotency-Key": "3"})
+        assert again.status_code == 200
+    assert sink.ns() == [1, 2, 3]
 
 
 def test_a_failed_key_is_tried_again() -> None:

@@ -21,7 +21,7 @@ from raflow.runtime.serving.counting import Application, Counted, Load
 from raflow.runtime.serving.server import Drained, Server, Tls
 
 _SHUTDOWN_S = 30.0
-"""For the application's own shutdown."""
+"""For the application's own shutdown; above the time for which collectors try to write what they accepted."""
 _CUT_S = 1.0
 """For the event loop to end when it is cut; a blocked one does not."""
 _LATE_S = 10.0
