@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,14 +19,14 @@ from rich.console import Console
 from raflow import engines
 from raflow.connectors.memory import MemorySink
 from raflow.dependencies.shared import Shared
-from raflow.errors import EngineError, InvalidOption, RunFailed
+from raflow.ends import Ends, check_local_only, check_one_node
+from raflow.errors import InvalidOption, RunFailed
 from raflow.flow import Flow
 from raflow.http import check_installed
 from raflow.http.declared import HttpApp
 from raflow.metrics import Status
 from raflow.observe.progress import progress_for
 from raflow.observe.summary import show, summary
-from raflow.options import FlowOptions
 from raflow.plan import Plan, check_names, dry
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Engine
@@ -109,8 +109,8 @@ def _started(flow: Flow, request: Request) -> Run:
     log_to_terminal(flow.options.log_level)
     name, reason = engines.choose(request.engine)
     log.debug("engine %s: %s", name, reason)
-    _check_local_only(_ends(plan, None), name)
-    _check_local_only(_ends(None, http), name, http=True)
+    check_local_only(_ends(plan, None), name)
+    check_local_only(_ends(None, http), name, http=True)
     engine = engines.make(name, address=request.address, working_dir=request.working_dir, by_value=request.by_value)
     makes = [*(plan.dependencies() if plan else ()), *(http.dependencies() if http else ())]
     shared = Shared(makes, flow.options.credentials())
@@ -136,7 +136,7 @@ def _driver(
     try:
         work = intake(plan, ledger, context, resumed=request.resume is not None, limit=request.limit)
         engine.start()
-        _check_one_node(_ends(plan, None), engine, plan.options)
+        check_one_node(_ends(plan, None), engine, plan.options)
         plan.ship(shared.open())
     except BaseException:
         shared.close()
@@ -196,30 +196,6 @@ def _ledger(plan: Plan, request: Request) -> Ledger:
     if request.resume is not None:
         return Ledger.reopen(plan.options.ledger_url, request.resume, plan.flow_id, plan.options.credentials())
     return Ledger.create(plan.options.ledger_url, plan.flow_id, plan.options.credentials())
-
-
-Ends = Sequence[tuple[str, "Source | Sink"]]
-"""Sources and sinks, with the names of their processors."""
-
-
-def _check_local_only(ends: Ends, engine: str, *, http: bool = False) -> None:
-    for name, end in ends:
-        if engine != "local" and (end.local_only or (http and getattr(end, "in_driver", False))):
-            msg = f"{end!r} of {name!r} lives in the memory of one process: run it with engine='local'"
-            raise InvalidOption(msg)
-
-
-def _check_one_node(ends: Ends, engine: Engine, options: FlowOptions) -> None:
-    nodes = engine.capacity().nodes
-    if nodes == 1 or options.shared_path:
-        return
-    for name, end in ends:
-        if end.one_node:
-            msg = (
-                f"{end!r} of {name!r} is a local path, but the cluster has {nodes} nodes: use a path "
-                "that all of them share and say so with FlowOptions(shared_path=True), or an object store"
-            )
-            raise EngineError(msg)
 
 
 def _ends(plan: Plan | None, http: HttpApp | None) -> Ends:

@@ -200,8 +200,8 @@ class HttpOptions(Resources):
     request_timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     """A reply must have begun by then, else 504 (408 if the body has not come); a stream may take longer."""
     max_body_bytes: int = Field(default=16 << 20, ge=0)
-    """A larger body is refused with 413; so is an Arrow stream of more records than that, or of four times
-    as many bytes when it is not compressed."""
+    """A larger body is refused with 413; so is an Arrow stream that takes four times as many bytes when it is not
+    compressed, or when all that it repeats is written out."""
 
     def __init__(self, **values: Any) -> None:
         for old, name in _HTTP_NAMES.items():
@@ -222,6 +222,9 @@ class CollectorOptions(HttpOptions):
     ack: Literal["written", "accepted"] = "written"
     """When it replies: once the sink has what the request brought, or once that is in the buffer, which a
     crash of the replica loses."""
+    max_records: int = Field(default=1_000_000, ge=1)
+    """Records of one request: one with more is refused with 413 and has to be sent in several. Some forms have them
+    in a byte or less, and each takes hundreds in memory."""
     linger_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """How long records wait for others to be written with them, when no write is under way; None: not at all,
     and 1,000 ms with `ack="accepted"`."""

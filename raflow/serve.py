@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from raflow.dependencies.shared import Shared
+from raflow.ends import check_one_node
 from raflow.errors import InvalidOption, NoCapacity
 from raflow.http.application import application
 from raflow.http.declared import HttpApp
@@ -80,7 +81,7 @@ class HttpSide:
             launched: When the user asked for the run, on the monotonic clock.
 
         Raises:
-            RaflowError: It cannot start: the address is in use, a sink refuses, nothing fits.
+            RaflowError: It cannot start: the address is in use, a sink refuses or is on one node only, nothing fits.
         """
         driver = make_driver() if make_driver else None
         if driver is None:
@@ -91,6 +92,7 @@ class HttpSide:
         context = SinkContext(ledger.run_id, ledger.is_dead)
         started: list[tuple[Sink, Any]] = []
         try:
+            check_one_node(self._http.named_sinks(), self._engine, self._http.options)
             self._http = self._http.with_globals(self._shared.open())
             started += [(sink, sink.start(context)) for sink in self._sinks()]
             serving = self._serving = self._made(context, bool(driver))

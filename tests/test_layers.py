@@ -26,7 +26,7 @@ LAYERS = [
     {"pushdown"},
     {"checkpoints"},
     {"runtime", "connectors", "observe"},
-    {"engines"},
+    {"engines", "ends"},
     {"workflows", "providers"},
     {"serve", "control"},
     {"launch", "loading"},

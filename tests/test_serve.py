@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,16 @@ import ray
 from raflow import Flow, FlowOptions, Service, collector, dependency, endpoint
 from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.memory import MemorySink, MemorySource
-from raflow.errors import CannotListen, InvalidOption, NoCapacity, OutputExists, RunFailed
+from raflow.dependencies.shared import Shared
+from raflow.ends import check_one_node
+from raflow.engines.local import LocalEngine
+from raflow.errors import CannotListen, EngineError, InvalidOption, NoCapacity, OutputExists, RunFailed
 from raflow.http.declared import HttpApp
 from raflow.metrics import Status
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
 from raflow.runtime.run import Run
-from raflow.serve import address_of, needs, serving_options
+from raflow.serve import HttpSide, address_of, needs, serving_options
 from raflow.stores import SqlReplies
 from tests.runtime.serving.conftest import until
 
@@ -395,3 +399,23 @@ def test_replicas_of_one_run_answer_a_repeated_key_alike(started: Callable[..., 
 def once(url: str) -> httpx.Response:
     """A request on a connection of its own, so that any replica may get it."""
     return httpx.post(url, json={"station": "Ada"}, headers={"Idempotency-Key": "7"}, timeout=WAIT_S, verify=False)
+
+
+class TwoNodes(LocalEngine):
+    """Says what a cluster would."""
+
+    def capacity(self) -> Capacity:
+        return replace(super().capacity(), nodes=2)
+
+
+def test_collectors_of_several_nodes_do_not_scatter_what_they_acknowledge(tmp_path: Path) -> None:
+    flow = Flow("scattering")
+    flow.add_collector(collector("/readings", on_error=JsonLinesFiles(tmp_path / "bad"))(warm))
+    http, engine = HttpApp.of(flow), TwoNodes()
+    side = HttpSide(http, engine, address_of(None, 0), Shared([], flow.options.credentials()))
+    with pytest.raises(EngineError, match="of 'warm' is a local path, but the cluster has 2 nodes"):
+        side.start(None, time.monotonic())
+    assert not (tmp_path / "bad").exists()
+    (end,) = Path(os.environ["RAFLOW_LEDGER"]).glob("*/end.json")
+    assert json.loads(end.read_text()) == {"status": "failed"}
+    check_one_node(http.named_sinks(), engine, FlowOptions(shared_path=True))

@@ -13,7 +13,7 @@ _DICTIONARY, _RECORDS = 2, 3
 _KIND, _HEADER = 1, 2
 _DATA = 1
 """The field of a dictionary that holds its values as records."""
-_LENGTH, _BUFFERS, _COMPRESSION = 0, 2, 3
+_LENGTH, _NODES, _BUFFERS, _COMPRESSION = 0, 1, 2, 3
 """Fields of records."""
 _OLD_COMPRESSION = b"experimental_compression"
 """How Arrow before 1.0 said that buffers are compressed."""
@@ -27,6 +27,8 @@ class Claim:
     """Of all batches: columns of nulls, for one, take no bytes."""
     size_bytes: int
     """Of all buffers, not compressed."""
+    values: int
+    """Of all columns, and of all that is in them: a list of nulls takes no bytes but for its own length."""
 
 
 def claim_of(stream: bytes) -> Claim:
@@ -37,7 +39,7 @@ def claim_of(stream: bytes) -> Claim:
         OSError: Likewise.
         struct.error: Likewise.
     """
-    rows = size = 0
+    rows = size = values = 0
     for message in _messages(stream):
         metadata = message.metadata.to_pybytes()
         root = _Table(metadata, _number(metadata, "<I", 0))
@@ -47,7 +49,8 @@ def claim_of(stream: bytes) -> Claim:
         records = header.table(_DATA) if header is not None and kind == _DICTIONARY else header
         if kind in (_DICTIONARY, _RECORDS) and records is not None:
             size += _size_bytes(message, records, metadata)
-    return Claim(rows, size)
+            values += sum(max(length, 0) for length, _ in records.pairs(_NODES))
+    return Claim(rows, size, values)
 
 
 def _messages(stream: bytes) -> Iterator[pa.ipc.Message]:
@@ -65,7 +68,7 @@ def _size_bytes(message: pa.ipc.Message, records: _Table, metadata: bytes) -> in
     if body is None or not body.size:
         return 0
     if not records.has(_COMPRESSION) and _OLD_COMPRESSION not in metadata:
-        return int(body.size)
+        return sum(max(length, 0) for _, length in records.pairs(_BUFFERS))  # they may overlap
     view, size = memoryview(body), 0
     for offset, length in records.pairs(_BUFFERS):
         unpacked = _number(view, "<q", offset) if length else 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
@@ -21,17 +22,19 @@ from raflow.convert import Shape, encode
 from raflow.convert.json_lines import read_many_lines
 from raflow.errors import SchemaError
 from raflow.http.arrow_bounds import Claim, claim_of
+from raflow.http.arrow_sizes import WrittenOut
 from raflow.letters import as_json, row_as_json
 from raflow.schema import without_values
 
 JSON, LINES, ARROW = "application/json", "application/x-ndjson", "application/vnd.apache.arrow.stream"
 _TAKEN = f"send {JSON}, {LINES} or {ARROW}"
 _MOST_UNPACKED = 4
-"""Times `max_body_bytes` that an Arrow stream may take when its buffers are not compressed."""
+"""Times `max_body_bytes` that an Arrow stream may take when its buffers are not compressed, and when what it repeats
+is written out."""
 _LINES = {LINES, "application/ndjson", "application/jsonl", "application/json-lines"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Why one record was refused."""
 
@@ -82,11 +85,13 @@ class Reader:
         shape: What the function gets.
         max_bytes: Of a body; what is bounded beyond that are Arrow streams, which can be far smaller than
             what they stand for.
+        max_records: Of a body, in all forms: a record takes far more memory than the byte or two of a short one.
     """
 
-    def __init__(self, shape: Shape, max_bytes: int) -> None:
+    def __init__(self, shape: Shape, max_bytes: int, max_records: int) -> None:
         self._shape = shape
         self._max_bytes = max_bytes
+        self._max_records = max_records
         self._raw = shape.record if shape.record in (str, bytes) else None
         kind = dict[str, Any] if shape.record in (dict, None) else shape.record
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
@@ -138,11 +143,16 @@ class Reader:
         except ValueError as error:
             raise HTTPException(400, f"malformed JSON: {error}") from None
         is_bulk = isinstance(found, list)
+        if is_bulk:
+            self._check_records(len(found))
         return self._records([_with(one, path) for one in (found if is_bulk else [found])], is_bulk)
 
     def _lines(self, body: bytes, path: Mapping[str, Any]) -> Brought:
         if self._shape.frame and not path and (table := _flat(body)) is not None:
+            self._check_records(table.num_rows)
             return self._table(table)
+        if body.count(b"\n") >= self._max_records:  # blank ones do not count
+            self._check_records(sum(1 for line in BytesIO(body) if line.strip()))
         lines = [line for line in body.split(b"\n") if line.strip()]
         if self._raw is not None:
             return self._texts(lines, is_bulk=True)
@@ -152,11 +162,13 @@ class Reader:
 
     def _arrow(self, body: bytes, path: Mapping[str, Any]) -> Brought:
         try:
-            self._check_size(claim_of(body), path)
+            self._check_claim(claim_of(body), len(body), path)
             reader = pa.ipc.open_stream(body)
             if unknown := without_values(reader.schema):
                 raise HTTPException(422, f"columns of these types are not read: {unknown}")
             table = reader.read_all()
+            table.validate()
+            self._check_written_out(table)
             table.validate(full=True)  # a client may have written anything
         except (pa.ArrowException, ValueError, OSError, struct.error) as error:
             raise HTTPException(400, f"malformed Arrow stream: {error}") from None
@@ -168,18 +180,36 @@ class Reader:
             table = table.append_column(name, column) if index < 0 else table.set_column(index, name, column)
         return self._table(table)
 
-    def _check_size(self, claim: Claim, path: Mapping[str, Any]) -> None:
-        """Refuse what would not fit into memory: in other forms each record has at least a byte of its own."""
+    def _check_records(self, count: int) -> None:
+        if count > self._max_records:
+            said = f"the body holds {count:,} records; at most {self._max_records:,} are taken at once"
+            raise _too_large(said)
+
+    def _check_claim(self, claim: Claim, sent: int, path: Mapping[str, Any]) -> None:
+        """Refuse what would not fit into memory, before anything is unpacked."""
+        self._check_records(claim.rows)
         most = _MOST_UNPACKED * self._max_bytes
-        if claim.rows > self._max_bytes:
-            said = f"the body holds {claim.rows:,} records; at most {self._max_bytes:,} are taken at once"
-        elif claim.size_bytes > most:
+        # Not compressed, a value takes a bit of what was sent, or more, and compressed ones that take a byte each
+        # are bounded by their bytes. Beyond both are values of no bytes at all, and bits that are much the same.
+        values = max(most, 8 * sent)
+        given = sum(len(str(value)) for value in path.values())
+        if claim.size_bytes > most:
             said = f"the body holds {claim.size_bytes:,} bytes when it is not compressed; at most {most:,} are taken"
-        elif claim.rows * (given := sum(len(str(value)) for value in path.values())) > most:
+        elif claim.values > values:
+            said = f"the body holds {claim.values:,} values; at most {values:,} are taken"
+        elif claim.rows * given > most:
             said = f"the path's parameters, {given:,} characters, are too long for {claim.rows:,} records"
         else:
             return
-        raise HTTPException(413, f"{said}; send it in several requests")
+        raise _too_large(said)
+
+    def _check_written_out(self, table: pa.Table) -> None:
+        """Refuse a few bytes that stand for many, such as a long text to which each row refers."""
+        most = _MOST_UNPACKED * self._max_bytes
+        size = WrittenOut(most).size
+        if (total := sum(size(chunk) for column in table.columns for chunk in column.chunks)) > most:
+            said = f"the body holds {total:,} bytes when each value is written out; at most {most:,} are taken"
+            raise _too_large(said)
 
     def _table(self, table: pa.Table) -> Brought:
         batch = one_batch(table.to_batches() or [pa.RecordBatch.from_pylist([], table.schema)])
@@ -225,7 +255,8 @@ class Reader:
         for row, one in enumerate(found):
             problem, value = (one, None) if isinstance(one, Problem) else _tried(validate, one)
             if problem:
-                brought.problems[row] = problem
+                # A reply to several records has no room for details, and these take most of a problem's memory.
+                brought.problems[row] = replace(problem, detail=None) if is_bulk else problem
             else:
                 brought.values.append(value)
                 rows.append(row)
@@ -234,6 +265,10 @@ class Reader:
 
     def _texts(self, found: list[bytes], is_bulk: bool) -> Brought:
         return self._each(bytes if self._raw is bytes else _as_text, found, is_bulk)
+
+
+def _too_large(said: str) -> HTTPException:
+    return HTTPException(413, f"{said}; send it in several requests")
 
 
 def _tried(validate: Callable[[Any], Any], value: Any) -> tuple[Problem | None, Any]:

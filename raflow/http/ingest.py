@@ -66,7 +66,7 @@ class Ingest:
         self.outlet = outlet
         self.success = 202 if options.ack == "accepted" and outlet is not None else 200
         self._shape = shape
-        self._reader = Reader(shape, options.max_body_bytes)
+        self._reader = Reader(shape, options.max_body_bytes, options.max_records)
         self._is_transaction = any(getattr(make, "is_transaction", False) for make in closure(needs(function).values()))
         self._calls = Calls(function, collector.name, one_at_a_time=self._is_transaction)
         store, lease_s = options.idempotency_store, options.request_timeout_s + _LEASE_S

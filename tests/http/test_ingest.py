@@ -203,12 +203,25 @@ def test_of_very_many_bad_records_a_thousand_are_told_and_the_others_counted(cli
     assert [one["index"] for one in found["errors"]] == list(range(1_000))
 
 
-def test_an_arrow_stream_of_more_records_than_bytes_are_allowed_is_413(client: httpx.Client) -> None:
+def test_an_arrow_stream_of_very_many_records_is_413(client: httpx.Client) -> None:
     table = pa.table({"n": pa.nulls(10**9)})
     body = to_ipc(table.to_batches(), table.schema).to_pybytes()
     reply = client.post("/table", content=body, headers={"Content-Type": ARROW})
     assert reply.status_code == 413
     assert "the body holds 1,000,000,000 records" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(("count", "status"), [(3, 200), (4, 413)])
+def test_records_of_a_request_are_as_many_as_the_collector_takes(count: int, status: int) -> None:
+    own = Flow()
+    own.collector("/few", max_records=3)(_same)
+    with serving(own) as client:
+        reply = client.post("/few", json=[{"n": 1}] * count)
+    assert reply.status_code == status
+
+
+def _same(record: dict[str, Any]) -> dict[str, Any]:
+    return record
 
 
 def test_bulk_without_a_good_record_is_an_error(client: httpx.Client) -> None:
