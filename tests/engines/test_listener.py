@@ -122,3 +122,17 @@ def test_a_replica_that_dies_before_it_has_the_socket_is_told(ray_session: None)
         listener.handover(replica).result(WAIT_S)
     listener.close()
     engine.close()
+
+
+@pytest.mark.ray
+def test_a_replica_that_leaves_before_it_has_the_socket_gets_none(ray_session: None) -> None:
+    engine = engines.make("ray")
+    engine.start()
+    listener = engine.listen(LOOPBACK)
+    replica = engine.spawn("g[0]", engine.pack(Greeter), Resources(num_cpus=0), listener=listener)
+    listener.leaving(replica)
+    with pytest.raises(ReplicaLost, match="has left before it had the socket"):
+        listener.handover(replica).result(WAIT_S)
+    replica.kill()
+    listener.close()
+    engine.close()

@@ -19,7 +19,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raflow.engines.ray.cluster import foreign, is_own
-from raflow.errors import CannotListen
+from raflow.errors import CannotListen, ReplicaLost
 from raflow.runtime.serving.address import Address, bind, unbind
 
 _OPEN_TIMEOUT_S = 60.0
@@ -60,11 +60,12 @@ class RayListener:
         self._holders: dict[str, Any] = {}
         """By host."""
         self._hosts: dict[Any, str | None] = {}
-        """By actor of a replica: its host; None while that is not known."""
+        """By actor of a replica that stays: its host; None while that is not known."""
         self._closed = False
         self._lock = threading.Lock()
         node = _first_node()
-        self.address, _ = self._opened(_nodes()[node], node)
+        host = _nodes()[node]
+        self.address, _ = self._opened(host, self._holder(host, node))
 
     def place(self) -> Any:
         """Return where the next replica is to go: to a host that has the address and no replica, else anywhere."""
@@ -78,19 +79,18 @@ class RayListener:
         with self._lock:
             self._hosts[actor] = _nodes().get(getattr(place, "node_id", ""))
 
-    def left(self, actor: Any, *, for_good: bool = False) -> None:
-        """Take note that a replica has ended.
-
-        Args:
-            actor: The replica's.
-            for_good: Whether none takes its place. If it was the last one on its host, and there are other hosts,
-                then that host refuses connections from now on, so that a load balancer goes elsewhere.
-        """
+    def leaving(self, replica: Any) -> None:
+        """Take note that a replica is about to leave; see `Listener`. It counts no more from now on."""
         with self._lock:
-            host = self._hosts.pop(actor, None)
-            bare = for_good and host in self._holders and host not in self._hosts.values() and len(self._holders) > 1
+            host = self._hosts.pop(replica.actor, None)
+            bare = host in self._holders and host not in self._hosts.values() and len(self._holders) > 1
             holders = [self._holders.pop(host)] if bare and host else []
         _end(holders)
+
+    def left(self, actor: Any) -> None:
+        """Take note that a replica has ended; what connects to its host waits for the one that takes its place."""
+        with self._lock:
+            self._hosts.pop(actor, None)
 
     def handover(self, replica: Any) -> Future[Any]:
         """Return the way to the socket on the host of a replica; a host's first one has the address opened there."""
@@ -114,19 +114,24 @@ class RayListener:
     def _meeting(self, actor: Any, node: str) -> Meeting:
         host = _nodes().get(node, node)
         with self._lock:
-            if actor in self._hosts:
-                self._hosts[actor] = host
-        return self._opened(host, node)[1]
+            if actor not in self._hosts:  # a holder would stay there for nobody
+                msg = f"a replica for {self.address} has left before it had the socket"
+                raise ReplicaLost(msg)
+            self._hosts[actor] = host
+            holder = self._holder(host, node)
+        return self._opened(host, holder)[1]
 
-    def _opened(self, host: str, node: str) -> tuple[Address, Meeting]:
+    def _holder(self, host: str, node: str) -> Any:
+        """Return who holds the address on a host. Called with the lock."""
+        if self._closed:
+            msg = f"{self.address} is closed"
+            raise CannotListen(msg)
+        if host not in self._holders:
+            self._holders[host] = _holder(self.address, node)
+        return self._holders[host]
+
+    def _opened(self, host: str, holder: Any) -> tuple[Address, Meeting]:
         """Return the address, and where the host's socket is handed over."""
-        with self._lock:
-            if self._closed:
-                msg = f"{self.address} is closed"
-                raise CannotListen(msg)
-            if host not in self._holders:
-                self._holders[host] = _holder(self.address, node)
-            holder = self._holders[host]
         try:
             return _open(holder, self.address)
         except BaseException:
