@@ -24,6 +24,9 @@ from raflow.runtime.serving.address import Address, bind, unbind
 
 _OPEN_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 5.0
+_TAKE_TIMEOUT_S = 20.0
+"""It takes a moment, unless who gives has no file left to open."""
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,21 @@ class Meeting:
     name: str
 
     def take(self) -> socket.socket:
-        """Return a copy of the socket."""
+        """Return a copy of the socket.
+
+        Raises:
+            ConnectionRefusedError: Who holds it has closed it, or is gone.
+            TimeoutError: It does not answer.
+        """
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(f"\0{self.name}")
-            _check_user(peer)
-            _, copies, _, _ = socket.recv_fds(peer, 1, 1)
+            _bound(peer, _TAKE_TIMEOUT_S)
+            try:
+                peer.connect(f"\0{self.name}")
+                _check_user(peer)
+                _, copies, _, _ = socket.recv_fds(peer, 1, 1)
+            except BlockingIOError as error:
+                msg = f"who holds the listening socket has not handed it over in {_TAKE_TIMEOUT_S:g} s"
+                raise TimeoutError(msg) from error
         if not copies:
             msg = "who holds the listening socket has closed it"
             raise ConnectionRefusedError(msg)
@@ -148,6 +161,7 @@ class _SocketHolder:
     def __init__(self, name: str) -> None:
         self._name = f"raflow holds {name}"
         self._meeting: Meeting | None = None
+        self._closed = threading.Event()
 
     def __repr__(self) -> str:
         return self._name
@@ -165,6 +179,7 @@ class _SocketHolder:
 
     def close(self) -> None:
         """Close the socket here, and give no more copies."""
+        self._closed.set()
         if self._meeting is None:
             return
         unbind(self._listening, self._address)
@@ -172,12 +187,15 @@ class _SocketHolder:
         self._giving.close()
 
     def _give(self) -> None:
-        with contextlib.suppress(OSError):  # closed
-            while True:
+        while not self._closed.is_set():
+            try:
                 peer, _ = self._giving.accept()
-                with peer, contextlib.suppress(ConnectionError, PermissionError):
-                    _check_user(peer)
-                    socket.send_fds(peer, [b"x"], [self._listening.fileno()])
+            except OSError:  # closed, or for now no more files may be opened
+                self._closed.wait(_AGAIN_S)
+                continue
+            with peer, contextlib.suppress(OSError):  # it is gone, or somebody else's
+                _check_user(peer)
+                socket.send_fds(peer, [b"x"], [self._listening.fileno()])
 
 
 _Holder: Any = ray.remote(_SocketHolder)
@@ -210,6 +228,13 @@ def _end(holders: list[Any]) -> None:
         ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=_CLOSE_TIMEOUT_S)
     for actor in actors:
         ray.kill(actor, no_restart=True)
+
+
+def _bound(peer: socket.socket, most_s: float) -> None:
+    """Have calls that block raise BlockingIOError in the end; `settimeout` would have `connect` not wait at all."""
+    whole, part = divmod(most_s, 1)
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        peer.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(whole), int(part * 1e6)))
 
 
 def _check_user(peer: socket.socket) -> None:
