@@ -103,9 +103,11 @@ def test_a_holder_that_dies_costs_nothing_but_itself(ray_session: None, monkeypa
     with socket.create_connection((listener.address.host, listener.address.port), timeout=WAIT_S) as peer:
         replicas[0].call("greet").result(WAIT_S)
         assert peer.recv(10) == b"g[0]"
-    replicas[0].kill()
     with pytest.raises(ReplicaLost, match=f"the holder of {listener.address}"):
         listener.handover(replicas[1]).result(WAIT_S)
+    with pytest.raises(CannotListen, match=f"what held {listener.address} there has died"):
+        listener.handover(replicas[1]).result(WAIT_S)
+    replicas[0].kill()
     replicas[1].call("setup", listener.handover(replicas[1]).result(WAIT_S)).result(WAIT_S)
     with socket.create_connection((listener.address.host, listener.address.port), timeout=WAIT_S) as peer:
         replicas[1].call("greet").result(WAIT_S)

@@ -74,6 +74,8 @@ class RayListener:
         """By host."""
         self._hosts: dict[Any, str | None] = {}
         """By actor of a replica that stays: its host; None while that is not known."""
+        self._held: set[str] = set()
+        """Hosts on which the address has been had."""
         self._closed = False
         self._lock = threading.Lock()
         node = _first_node()
@@ -146,13 +148,25 @@ class RayListener:
     def _opened(self, host: str, holder: Any) -> tuple[Address, Meeting]:
         """Return the address, and where the host's socket is handed over."""
         try:
-            return _open(holder, self.address)
-        except BaseException:
+            found = _open(holder, self.address)
+        except BaseException as error:
             with self._lock:  # the host's next replica finds another holder
                 if self._holders.get(host) is holder:
                     del self._holders[host]
+                orphans = host in self._held and list(self._hosts.values()).count(host) > 1
             _end([holder])
+            if orphans and isinstance(error, CannotListen):
+                raise CannotListen(self._lost(host)) from error
             raise
+        with self._lock:
+            self._held.add(host)
+        return found
+
+    def _lost(self, host: str) -> str:
+        return (
+            f"no replica can join those on host {host}: what held {self.address} there has died, and they alone have "
+            "its socket; they answer on. Once they have left, e.g. by scaling down or a restart, others can come"
+        )
 
 
 class _SocketHolder:

@@ -336,7 +336,8 @@ class Serving:
     def _autoscale(self, now: float) -> None:
         if self._draining:
             return
-        look = Look(now, self._size, tuple(one.ongoing for one in self._pool.serving if one.looked > one.ready))
+        ongoing = tuple(one.ongoing for one in self._pool.serving if one.looked > one.ready)
+        look = Look(now, self._size, ongoing, stuck=self._backoff.failures >= _MAX_FAILURES)
         decision, self._past = decide(look, self._options.scaling, self._past)
         if decision is not None:
             self._resize(decision.target, decision.reason)
