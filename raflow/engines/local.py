@@ -79,6 +79,9 @@ class _LocalListener:
     def take(self) -> socket.socket:
         return self._listening.dup()
 
+    def leaving(self, replica: ReplicaHandle) -> None:
+        del replica  # there is no other node
+
     def close(self) -> None:
         unbind(self._listening, self.address)
 

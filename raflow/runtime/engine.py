@@ -100,6 +100,14 @@ class Listener(Protocol):
         cannot be had on its node.
         """
 
+    def leaving(self, replica: ReplicaHandle) -> None:
+        """Take note that a replica is about to leave, and that none takes its place; called before it is told so.
+
+        If it is the last one on its node, and other nodes have the address, then what is held for it there is
+        closed: its own copy of the socket is the only one left, and it answers what waits there when it drains.
+        After that the node refuses connections, so that a load balancer goes elsewhere at once.
+        """
+
     def close(self) -> None:
         """Take no more part in the address; replicas that have the socket still answer. May be called again."""
 

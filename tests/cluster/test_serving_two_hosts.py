@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -23,6 +23,7 @@ from tests.runtime.serving.conftest import until
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]
 
 PORT, RAY_PORT = 8000, 6379
+END_S = 60
 LET_IN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 PROGRAM = f"""
 import time
@@ -39,6 +40,13 @@ def who() -> dict[str, str]:
     return {{"who": ray.util.get_node_ip_address()}}
 
 flow.run(engine="ray", host="0.0.0.0", port={PORT})
+"""
+SCALED = PROGRAM.replace("num_replicas=2", "min_replicas=1, max_replicas=2").replace("flow.run(", "run = flow.start(")
+SCALED += """
+import sys
+
+for line in sys.stdin:
+    run.scale(int(line))
 """
 
 
@@ -81,11 +89,8 @@ def is_open(host: Host, port: int) -> bool:
 @pytest.fixture
 def serving(two: list[Host], tmp_path: Path) -> Iterator[list[Host]]:
     """The hosts, answering; the driver is on the first one."""
-    first = two[0]
-    places = {"RAY_ADDRESS": f"{first.address}:{RAY_PORT}", "RAFLOW_LEDGER": str(tmp_path)}
-    (tmp_path / "program.py").write_text(PROGRAM)
-    line = first.command(sys.executable, str(tmp_path / "program.py"))
-    with start(*line, env={**os.environ, **LET_IN, **places}) as program:
+    line, env = program_at(two[0], PROGRAM, tmp_path)
+    with start(*line, env=env) as program:
         try:
             assert program.stdout
             said: list[str] = []
@@ -97,8 +102,53 @@ def serving(two: list[Host], tmp_path: Path) -> Iterator[list[Host]]:
             program.kill()
 
 
+@pytest.fixture
+def scale(two: list[Host], tmp_path: Path) -> Iterator[Callable[[int], None]]:
+    """Has so many replicas answer; there is room for one on each host."""
+    line, env = program_at(two[0], SCALED, tmp_path)
+    with subprocess.Popen(line, env=env, stdin=-1, stdout=subprocess.DEVNULL, text=True) as program:
+        assert program.stdin
+        try:
+            yield lambda size: print(size, file=program.stdin, flush=True)
+        finally:
+            program.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                program.wait(END_S)
+            program.kill()
+
+
+def program_at(host: Host, text: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The line and environment of a driver on a host."""
+    places = {"RAY_ADDRESS": f"{host.address}:{RAY_PORT}", "RAFLOW_LEDGER": str(folder)}
+    (folder / "program.py").write_text(text)
+    return host.command(sys.executable, str(folder / "program.py")), {**os.environ, **LET_IN, **places}
+
+
 def url(host: Host) -> str:
     return f"http://{host.address}:{PORT}/who"
+
+
+def is_answered(host: Host) -> bool:
+    try:
+        return httpx.get(url(host), timeout=30).status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def test_clients_of_a_host_that_is_left_are_answered_or_refused(two: list[Host], scale: Callable[[int], None]) -> None:
+    first, second = two
+    until(lambda: is_answered(first))
+    scale(2)
+    until(lambda: is_answered(second))
+    with Clients(url(first), 2) as here, Clients(url(second), 2) as there:
+        until(lambda: min(here.answered_by.total(), there.answered_by.total()) > 100)
+        scale(1)
+        until(lambda: any(all(client.lost for client in one.all) for one in (here, there)))
+    left, kept = (here, there) if here.lost else (there, here)
+    assert ({one.split("(")[0] for one in left.lost}, left.raced) == ({"ConnectError"}, 0)
+    assert (kept.lost, kept.raced) == ([], 0)
+    scale(2)
+    until(lambda: is_answered(first) and is_answered(second))
 
 
 def test_both_hosts_answer_on_the_port_and_one_goes_on_alone(serving: list[Host]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
 
 from raflow import engines
+from raflow.engines.ray.listener import Meeting, _SocketHolder
 from raflow.errors import CannotListen, ReplicaLost
 from raflow.options import Resources
 from raflow.runtime.engine import Engine, Handover
@@ -99,9 +103,11 @@ def test_a_holder_that_dies_costs_nothing_but_itself(ray_session: None, monkeypa
     with socket.create_connection((listener.address.host, listener.address.port), timeout=WAIT_S) as peer:
         replicas[0].call("greet").result(WAIT_S)
         assert peer.recv(10) == b"g[0]"
-    replicas[0].kill()
     with pytest.raises(ReplicaLost, match=f"the holder of {listener.address}"):
         listener.handover(replicas[1]).result(WAIT_S)
+    with pytest.raises(CannotListen, match=f"what held {listener.address} there has died"):
+        listener.handover(replicas[1]).result(WAIT_S)
+    replicas[0].kill()
     replicas[1].call("setup", listener.handover(replicas[1]).result(WAIT_S)).result(WAIT_S)
     with socket.create_connection((listener.address.host, listener.address.port), timeout=WAIT_S) as peer:
         replicas[1].call("greet").result(WAIT_S)
@@ -122,3 +128,45 @@ def test_a_replica_that_dies_before_it_has_the_socket_is_told(ray_session: None)
         listener.handover(replica).result(WAIT_S)
     listener.close()
     engine.close()
+
+
+@pytest.mark.ray
+def test_a_replica_that_leaves_before_it_has_the_socket_gets_none(ray_session: None) -> None:
+    engine = engines.make("ray")
+    engine.start()
+    listener = engine.listen(LOOPBACK)
+    replica = engine.spawn("g[0]", engine.pack(Greeter), Resources(num_cpus=0), listener=listener)
+    listener.leaving(replica)
+    with pytest.raises(ReplicaLost, match="has left before it had the socket"):
+        listener.handover(replica).result(WAIT_S)
+    replica.kill()
+    listener.close()
+    engine.close()
+
+
+def test_copies_are_given_again_once_files_may_be_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors, accept = [OSError(errno.EMFILE, "Too many open files") for _ in range(2)], socket.socket.accept
+
+    def scarce(listening: socket.socket) -> Any:
+        if listening.family == socket.AF_UNIX and errors:
+            raise errors.pop()
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    holder = _SocketHolder("it")
+    address, meeting = holder.open(LOOPBACK)
+    with meeting.take() as copy:
+        assert copy.getsockname() == (address.host, address.port)
+    assert errors == []
+    holder.close()
+
+
+def test_a_holder_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raflow.engines.ray.listener._TAKE_TIMEOUT_S", 0.05)
+    meeting = Meeting(f"raflow-{secrets.token_hex(8)}")
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(f"\0{meeting.name}")
+        deaf.listen(0)
+        for _ in range(2):  # the second one does not even get through
+            with pytest.raises(TimeoutError, match=r"has not handed it over in 0\.05 s"):
+                meeting.take()

@@ -19,11 +19,14 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raflow.engines.ray.cluster import foreign, is_own
-from raflow.errors import CannotListen
+from raflow.errors import CannotListen, ReplicaLost
 from raflow.runtime.serving.address import Address, bind, unbind
 
 _OPEN_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 5.0
+_TAKE_TIMEOUT_S = 20.0
+"""It takes a moment, unless who gives has no file left to open."""
+_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,21 @@ class Meeting:
     name: str
 
     def take(self) -> socket.socket:
-        """Return a copy of the socket."""
+        """Return a copy of the socket.
+
+        Raises:
+            ConnectionRefusedError: Who holds it has closed it, or is gone.
+            TimeoutError: It does not answer.
+        """
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(f"\0{self.name}")
-            _check_user(peer)
-            _, copies, _, _ = socket.recv_fds(peer, 1, 1)
+            _bound(peer, _TAKE_TIMEOUT_S)
+            try:
+                peer.connect(f"\0{self.name}")
+                _check_user(peer)
+                _, copies, _, _ = socket.recv_fds(peer, 1, 1)
+            except BlockingIOError as error:
+                msg = f"who holds the listening socket has not handed it over in {_TAKE_TIMEOUT_S:g} s"
+                raise TimeoutError(msg) from error
         if not copies:
             msg = "who holds the listening socket has closed it"
             raise ConnectionRefusedError(msg)
@@ -60,11 +73,14 @@ class RayListener:
         self._holders: dict[str, Any] = {}
         """By host."""
         self._hosts: dict[Any, str | None] = {}
-        """By actor of a replica: its host; None while that is not known."""
+        """By actor of a replica that stays: its host; None while that is not known."""
+        self._held: set[str] = set()
+        """Hosts on which the address has been had."""
         self._closed = False
         self._lock = threading.Lock()
         node = _first_node()
-        self.address, _ = self._opened(_nodes()[node], node)
+        host = _nodes()[node]
+        self.address, _ = self._opened(host, self._holder(host, node))
 
     def place(self) -> Any:
         """Return where the next replica is to go: to a host that has the address and no replica, else anywhere."""
@@ -78,19 +94,18 @@ class RayListener:
         with self._lock:
             self._hosts[actor] = _nodes().get(getattr(place, "node_id", ""))
 
-    def left(self, actor: Any, *, for_good: bool = False) -> None:
-        """Take note that a replica has ended.
-
-        Args:
-            actor: The replica's.
-            for_good: Whether none takes its place. If it was the last one on its host, and there are other hosts,
-                then that host refuses connections from now on, so that a load balancer goes elsewhere.
-        """
+    def leaving(self, replica: Any) -> None:
+        """Take note that a replica is about to leave; see `Listener`. It counts no more from now on."""
         with self._lock:
-            host = self._hosts.pop(actor, None)
-            bare = for_good and host in self._holders and host not in self._hosts.values() and len(self._holders) > 1
+            host = self._hosts.pop(replica.actor, None)
+            bare = host in self._holders and host not in self._hosts.values() and len(self._holders) > 1
             holders = [self._holders.pop(host)] if bare and host else []
         _end(holders)
+
+    def left(self, actor: Any) -> None:
+        """Take note that a replica has ended; what connects to its host waits for the one that takes its place."""
+        with self._lock:
+            self._hosts.pop(actor, None)
 
     def handover(self, replica: Any) -> Future[Any]:
         """Return the way to the socket on the host of a replica; a host's first one has the address opened there."""
@@ -114,27 +129,44 @@ class RayListener:
     def _meeting(self, actor: Any, node: str) -> Meeting:
         host = _nodes().get(node, node)
         with self._lock:
-            if actor in self._hosts:
-                self._hosts[actor] = host
-        return self._opened(host, node)[1]
+            if actor not in self._hosts:  # a holder would stay there for nobody
+                msg = f"a replica for {self.address} has left before it had the socket"
+                raise ReplicaLost(msg)
+            self._hosts[actor] = host
+            holder = self._holder(host, node)
+        return self._opened(host, holder)[1]
 
-    def _opened(self, host: str, node: str) -> tuple[Address, Meeting]:
+    def _holder(self, host: str, node: str) -> Any:
+        """Return who holds the address on a host. Called with the lock."""
+        if self._closed:
+            msg = f"{self.address} is closed"
+            raise CannotListen(msg)
+        if host not in self._holders:
+            self._holders[host] = _holder(self.address, node)
+        return self._holders[host]
+
+    def _opened(self, host: str, holder: Any) -> tuple[Address, Meeting]:
         """Return the address, and where the host's socket is handed over."""
-        with self._lock:
-            if self._closed:
-                msg = f"{self.address} is closed"
-                raise CannotListen(msg)
-            if host not in self._holders:
-                self._holders[host] = _holder(self.address, node)
-            holder = self._holders[host]
         try:
-            return _open(holder, self.address)
-        except BaseException:
+            found = _open(holder, self.address)
+        except BaseException as error:
             with self._lock:  # the host's next replica finds another holder
                 if self._holders.get(host) is holder:
                     del self._holders[host]
+                orphans = host in self._held and list(self._hosts.values()).count(host) > 1
             _end([holder])
+            if orphans and isinstance(error, CannotListen):
+                raise CannotListen(self._lost(host)) from error
             raise
+        with self._lock:
+            self._held.add(host)
+        return found
+
+    def _lost(self, host: str) -> str:
+        return (
+            f"no replica can join those on host {host}: what held {self.address} there has died, and they alone have "
+            "its socket; they answer on. Once they have left, e.g. by scaling down or a restart, others can come"
+        )
 
 
 class _SocketHolder:
@@ -143,6 +175,7 @@ class _SocketHolder:
     def __init__(self, name: str) -> None:
         self._name = f"raflow holds {name}"
         self._meeting: Meeting | None = None
+        self._closed = threading.Event()
 
     def __repr__(self) -> str:
         return self._name
@@ -160,6 +193,7 @@ class _SocketHolder:
 
     def close(self) -> None:
         """Close the socket here, and give no more copies."""
+        self._closed.set()
         if self._meeting is None:
             return
         unbind(self._listening, self._address)
@@ -167,12 +201,15 @@ class _SocketHolder:
         self._giving.close()
 
     def _give(self) -> None:
-        with contextlib.suppress(OSError):  # closed
-            while True:
+        while not self._closed.is_set():
+            try:
                 peer, _ = self._giving.accept()
-                with peer, contextlib.suppress(ConnectionError, PermissionError):
-                    _check_user(peer)
-                    socket.send_fds(peer, [b"x"], [self._listening.fileno()])
+            except OSError:  # closed, or for now no more files may be opened
+                self._closed.wait(_AGAIN_S)
+                continue
+            with peer, contextlib.suppress(OSError):  # it is gone, or somebody else's
+                _check_user(peer)
+                socket.send_fds(peer, [b"x"], [self._listening.fileno()])
 
 
 _Holder: Any = ray.remote(_SocketHolder)
@@ -205,6 +242,13 @@ def _end(holders: list[Any]) -> None:
         ray.wait([actor.close.remote() for actor in actors], num_returns=len(actors), timeout=_CLOSE_TIMEOUT_S)
     for actor in actors:
         ray.kill(actor, no_restart=True)
+
+
+def _bound(peer: socket.socket, most_s: float) -> None:
+    """Have calls that block raise BlockingIOError in the end; `settimeout` would have `connect` not wait at all."""
+    whole, part = divmod(most_s, 1)
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        peer.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(whole), int(part * 1e6)))
 
 
 def _check_user(peer: socket.socket) -> None:

@@ -189,7 +189,7 @@ class _ServingReplica(_RayReplica):
         super().kill()
 
     def release(self, *, worn: bool = False) -> None:
-        self._listener.left(self.actor, for_good=True)
+        self._listener.left(self.actor)
         super().release(worn=worn or not is_own())
 
 

@@ -109,11 +109,12 @@ class HttpPool:
         for index, count in moves({one.index: one.load.connections for one in self.serving}).items():
             self.members[index].handle.call("move", count)
 
-    def shrink(self, size: int, drain_timeout_s: float) -> None:
-        """Let replicas leave until there are so many: first those that are not ready, then the least busy."""
+    def shrink(self, size: int, listener: Listener, drain_timeout_s: float) -> None:
+        """Let replicas leave for good until there are so many: first those not ready, then the least busy."""
         staying = [member for member in self.members.values() if not member.leaving]
         staying.sort(key=lambda member: (bool(member.ready), member.load.connections))
         for member in staying[: max(len(staying) - size, 0)]:
+            listener.leaving(member.handle)  # first: what then waits there is answered by the replica, as it drains
             self.leave(member, drain_timeout_s)
 
     def leave(self, member: Member, timeout_s: float) -> None:

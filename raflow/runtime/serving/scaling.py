@@ -45,6 +45,8 @@ class Look:
     """Replicas that there shall be, by the last decision."""
     ongoing: tuple[float, ...]
     """Requests in each replica that is ready, on average since the last look."""
+    stuck: bool = False
+    """Whether several replicas have not come up, one after the other."""
 
     @property
     def is_cold(self) -> bool:
@@ -73,13 +75,13 @@ def decide(look: Look, bounds: HttpScaling, past: Past) -> tuple[Decision | None
         target = min(max(look.size, low), high)
         bound = f"min_replicas is {low}" if look.size < low else f"max_replicas is {high}"
         return Decision("http", look.size, target, bound), past
-    if look.is_cold:
+    if look.is_cold and not look.stuck:
         return None, replace(past, over_since_s=None, calm_since_s=None)
     load = _WEIGHT * sum(look.ongoing) + (1 - _WEIGHT) * past.load
     each = bounds.target_ongoing_requests
     wanted = min(max(math.ceil(load / each), low), high)
     enough = min(max(math.ceil(load / (each * _EASE)), low), high)
-    if wanted > look.size:
+    if wanted > look.size and not look.is_cold:  # more would not come either, where some are stuck
         return _up(look, Past(load, past.over_since_s), min(wanted, 2 * look.size), each)
     if enough < look.size:
         calm = Past(load, None, past.calm_since_s, past.calm_size if past.calm_since_s is not None else 0)

@@ -256,7 +256,7 @@ class Serving:
             log.info("%s drains: it takes no more connections", self.name)
             self._draining, self._size = True, 0
             self._listener.close()
-            self._pool.shrink(0, self._options.drain_timeout_s if timeout_s is None else timeout_s)
+            self._pool.shrink(0, self._listener, self._options.drain_timeout_s if timeout_s is None else timeout_s)
 
     def _on_scale(self, size: int) -> None:
         scaling = self._options.scaling
@@ -345,7 +345,8 @@ class Serving:
     def _autoscale(self, now: float) -> None:
         if self._draining:
             return
-        look = Look(now, self._size, tuple(one.ongoing for one in self._pool.serving if one.looked > one.ready))
+        ongoing = tuple(one.ongoing for one in self._pool.serving if one.looked > one.ready)
+        look = Look(now, self._size, ongoing, stuck=self._backoff.failures >= _MAX_FAILURES)
         decision, self._past = decide(look, self._options.scaling, self._past)
         if decision is not None:
             self._resize(decision.target, decision.reason)
@@ -355,7 +356,7 @@ class Serving:
             log.info("%s %d → %d: %s", self.name, self._size, size, reason)
             self._resized.append(Resized(time.monotonic() - self._began, self.name, self._size, size, reason))
             self._size = size
-            self._pool.shrink(size, self._options.drain_timeout_s)
+            self._pool.shrink(size, self._listener, self._options.drain_timeout_s)
 
     def _snapshot(self) -> HttpStats:
         scaling = self._options.scaling

@@ -97,3 +97,15 @@ def test_reasons_tell_the_load() -> None:
 )
 def test_replicas_send_away_what_is_above_their_share(connections: dict[int, int], moved: dict[int, int]) -> None:
     assert moves(connections) == moved
+
+
+def test_a_pool_whose_missing_replicas_do_not_come_shrinks_and_does_not_grow() -> None:
+    def decided(load: float) -> list[int]:
+        past, found = Past(), []
+        for step in range(40):
+            decision, past = decide(Look(step / 2, 3, (load / 2, load / 2), stuck=True), BOUNDS, past)
+            found += [decision.target] if decision else []
+        return found
+
+    assert decided(4.0) == [2]
+    assert decided(100.0) == []
