@@ -14,7 +14,7 @@ from raflow.http.service import Service
 from raflow.nodes import Node, united
 from raflow.options import FlowOptions
 from raflow.processors import Origin, Processor, consumer, inputs
-from raflow.sinks import Sink
+from raflow.sinks import Sink, same_place
 from raflow.stream import Stream
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def _is_same(one: Sink, other: Sink) -> bool:
     """Return whether two sinks write to the same place."""
-    return one is other or (one.place is not None and type(one) is type(other) and one.place == other.place)
+    return one is other or same_place(one, other)
 
 
 class Flow:

@@ -6,13 +6,14 @@ annotation ends the knowledge; what comes after it is checked when it runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
 
 from raflow import convert
 from raflow.code import Code
+from raflow.convert.fields import is_optional
 from raflow.credentials import Credentials
 from raflow.errors import RaflowError, SchemaError
 from raflow.nodes import Node, ancestry, title_of
@@ -97,13 +98,27 @@ def gives(work: Code | Narrow | Wide, given: Sequence[Known], name: str) -> Know
 
 
 def _of_source(source: Source, takers: Sequence[Code]) -> pa.Schema:
-    """Return a source's columns; of texts, the record types of the functions that read them decide the types."""
-    schema = source.schema()
-    for taker in takers if source.typed_by_record() else ():
-        columns = convert.shape_of(taker.annotations(label(taker))[0]).columns
-        decided = {field.name: field for field in columns or () if is_fixed(field)}
-        schema = pa.schema([decided.get(field.name, field) for field in schema])
-    return schema
+    """Return a source's columns as the functions that read it want them."""
+    shapes = (convert.shape_of(taker.annotations(label(taker))[0]) for taker in takers)
+    return as_wanted(source, source.schema(), (shape.columns for shape in shapes))
+
+
+def as_wanted(source: Source, found: pa.Schema, wanted: Iterable[pa.Schema | None]) -> pa.Schema:
+    """Return a source's columns as the record types of the functions that read it want them.
+
+    They decide the types of texts. A field with a default may be in records that the source has not looked at yet,
+    so it is read, too; one without is not added, so that a misspelt name is told.
+
+    Args:
+        source: Says what record types may decide.
+        found: Its columns.
+        wanted: Those of each function's record type, as `Shape.columns` has them.
+    """
+    fields = [field for columns in wanted for field in columns or ()]
+    decided = {field.name: field for field in fields if is_fixed(field)} if source.typed_by_record() else {}
+    optional = dict.fromkeys(field.name for field in fields if is_optional(field)) if source.any_column() else {}
+    unseen = [pa.field(name, pa.null()) for name in optional if name not in found.names]
+    return pa.schema([decided.get(field.name, field) for field in [*found, *unseen]])
 
 
 def _check_record(code: Code, given: Sequence[pa.Schema], name: str) -> None:

@@ -150,6 +150,11 @@ class Sink(ABC):
         del context, started
 
 
+def same_place(one: Sink, other: Sink) -> bool:
+    """Return whether two sinks write to the same folder, in the same format."""
+    return one.place is not None and type(one) is type(other) and one.place == other.place
+
+
 class Writer(ABC):
     """Writes the units of work of one replica, one after the other, from one thread."""
 

@@ -164,3 +164,10 @@ class Source(ABC):
         Called in the driver.
         """
         return False
+
+    def any_column(self) -> bool:
+        """Whether records may have columns that `schema` does not name; `read` delivers them if asked to.
+
+        Called in the driver. A column that a record lacks is null then.
+        """
+        return False

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raflow import Flow, consumer
-from raflow.connectors.memory import MemorySource
+from raflow.connectors.files import JsonLinesFiles
+from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor
 
 SOURCE = MemorySource([{"n": 1}])
@@ -94,3 +96,31 @@ def test_an_annotation_that_is_no_record_type_is_refused_by_plan(code: Any, text
 def test_an_empty_flow_has_no_plan() -> None:
     with pytest.raises(FlowError, match="no processors"):
         Flow().plan()
+
+
+def same(record: dict[str, Any]) -> dict[str, Any]:
+    return record
+
+
+def test_sinks_of_one_processor_that_write_over_each_others_files_are_refused(tmp_path: Path) -> None:
+    out, kept = JsonLinesFiles(tmp_path / "out"), JsonLinesFiles(f"{tmp_path}/out/")
+    bad, twice = Flow(), Flow()
+    bad.add_consumer(consumer(source=SOURCE, sink=out, on_error=kept, name="bad")(same))
+    with pytest.raises(InvalidOption, match=rf"sink and on_error of processor 'bad' .*{tmp_path}/out'.*two folders"):
+        bad.plan()
+    twice.add_consumer(consumer(source=SOURCE, sink=[out, kept], name="twice")(same))
+    with pytest.raises(InvalidOption, match=rf"two sinks of processor 'twice' both write to .*{tmp_path}/out'"):
+        twice.plan()
+
+
+def test_sinks_of_one_processor_may_write_to_several_folders(tmp_path: Path) -> None:
+    sinks = [JsonLinesFiles(tmp_path / "out"), JsonLinesFiles(tmp_path / "copy"), MemorySink(), MemorySink()]
+    flow = Flow()
+    flow.add_consumer(consumer(source=SOURCE, sink=sinks, on_error=JsonLinesFiles(tmp_path / "bad"), name="p")(same))
+    assert [sink.place is None for op in flow.plan().ops() for sink in op.all_sinks] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from raflow import convert
@@ -18,7 +19,7 @@ from raflow.operators.passing import Side
 from raflow.options import POOL_OPTIONS, FlowOptions, ProcessorOptions
 from raflow.plan.fusion import Fused, fuse
 from raflow.plan.stages import Exchange, Op, Plan, Stage
-from raflow.sinks import Sink
+from raflow.sinks import Sink, same_place
 from raflow.sources import Source
 from raflow.units import shortened
 
@@ -140,7 +141,17 @@ def _op(node: Node, names: Mapping[Node, str], flow: FlowOptions, overrides: Ove
         sinks=tuple(sink.with_credentials(credentials) for sink in node.sinks),
         options=options,
     )
+    _check_places(op)
     return _with_code(op, node.work, credentials) if isinstance(node.work, Code) else op
+
+
+def _check_places(op: Op) -> None:
+    """Raise if two sinks write to one folder: the files of a unit have the same names in both, so one would be lost."""
+    for one, other in combinations(op.all_sinks, 2):
+        if same_place(one, other):
+            which = "sink and on_error" if other is op.error_sink else "two sinks"
+            msg = f"{which} of processor {op.name!r} both write to {one!r}, over each other's files; give two folders"
+            raise InvalidOption(msg)
 
 
 def _with_code(op: Op, code: Code, credentials: Credentials) -> Op:

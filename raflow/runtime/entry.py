@@ -90,8 +90,9 @@ class EntryRun:
         self.names = _names(plan, op.name, self.writers)
         self.units = record.units
         self.delivering: Delivering
-        self.written = {unit for unit, known in record.units.items() if known.committed}
-        """Units whose parts are published."""
+        # That a unit is to be written again in a wider schema may not have been noted when an earlier process died.
+        self.written = {unit for unit, known in record.units.items() if known.committed and self.fits(unit)}
+        """Units whose parts are published, in the agreed schemas."""
         self.done = set() if replayed else set(self.written)
         """Units that need not be done any more."""
         self.waiting: deque[int] = deque()
@@ -214,6 +215,7 @@ class EntryRun:
         return all(
             (unpack_text(schema) or pa.schema([])).equals(self.agreed.schemas[op])
             for op, schema in self.units[unit].schemas.items()
+            if op in self.agreed.schemas  # it may not write any more since the run was resumed
         )
 
     def committed(self, unit: int) -> None:

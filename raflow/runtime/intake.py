@@ -18,8 +18,7 @@ from raflow.runtime.entry import Agreed, EntryRun
 from raflow.runtime.ledger import Ledger, OpRecord, UnitRecord, splits_event
 from raflow.runtime.shuffle import partitions
 from raflow.runtime.work import pack_text, unpack_text
-from raflow.schema import is_fixed
-from raflow.schemas import check
+from raflow.schemas import as_wanted, check
 from raflow.sinks import SinkContext
 from raflow.sources import Source, Split
 
@@ -131,17 +130,13 @@ def _entry_runs(plan: Plan, records: Records, agreed: Agreed, limit: int | None)
 
 
 def typed(plan: Plan, name: str, source: Source) -> pa.Schema:
-    """Return the columns that a source has; a record type decides the types of text sources.
+    """Return the columns that a source has, as the record types of those that read it want them.
 
     Raises:
         SchemaError: A record type wants what the source does not have.
     """
-    available = source.schema()
     takers = [(op, op.shape.columns) for op in plan.ops() if name in op.inputs and op.shape]
-    for _, columns in takers:
-        if columns is not None and source.typed_by_record():
-            decided = {field.name: field for field in columns if is_fixed(field)}
-            available = pa.schema([decided.get(field.name, field) for field in available])
+    available = as_wanted(source, source.schema(), (columns for _, columns in takers))
     for op, columns in takers:
         try:
             if columns is not None:

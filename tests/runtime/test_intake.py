@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
-from raflow import Flow, Stream
+from raflow import Flow, FlowOptions, Stream, consumer
+from raflow.connectors.files import ParquetFiles
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import ResumeError
+from raflow.metrics import Status
 from raflow.operators.contract import Even, Everywhere, Hash, Route, Wide
 from raflow.runtime import intake
-from raflow.runtime.ledger import Ledger
+from raflow.runtime.entry import EntryRun
+from raflow.runtime.ledger import Ledger, UnitRecord, prepared_event
+from raflow.runtime.work import pack_text
 from raflow.sinks import SinkContext
 from raflow.sources import Split
 
@@ -134,3 +140,38 @@ def test_a_run_of_which_the_condition_is_not_known_is_resumed(tmp_path: Path, mo
 def test_an_input_of_unknown_size_is_not_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemorySource, "_split", lambda source, start: Split("all", [start, ROWS["small"]]))
     assert routes(joined("small", "small", "inner"), Ledger.create(str(tmp_path), "joined")) == HASHED
+
+
+def halves(record: dict[str, Any]) -> dict[str, Any]:
+    return {"n": record["n"] / 2}
+
+
+def publish(entry: EntryRun, unit: int, values: pa.RecordBatch, ledger: Ledger) -> None:
+    """Write a unit as a run does, into the folder and into the ledger."""
+    (sink,) = entry.sinks
+    writer = sink.open(SinkContext(ledger.run_id))
+    writer.begin(str(unit), 1)
+    writer.write(values)
+    record = UnitRecord(1, (tuple(writer.prepare()),), {entry.writers[0].name: pack_text(values.schema) or ""})
+    ledger.record([prepared_event(entry.name, unit, record)])
+    sink.commit(record.parts[0])
+    ledger.record([{"event": "committed", "op": entry.name, "unit": unit}])
+
+
+def test_a_resumed_run_does_units_again_that_were_written_before_the_schema_widened(tmp_path: Path) -> None:
+    out, flow = tmp_path / "out", Flow("halves", FlowOptions(ledger_url=str(tmp_path / "ledger")))
+    source = MemorySource([{"n": n} for n in range(3)], rows_per_split=1)
+    flow.add_consumer(consumer(source=source, sink=ParquetFiles(out), name="halves")(halves))
+    ledger = Ledger.create(str(tmp_path / "ledger"), "halves")
+    began = intake.intake(flow.plan(), ledger, SinkContext(ledger.run_id), resumed=False)
+    (entry,) = began.entries.values()
+    publish(entry, 0, pa.record_batch({"n": pa.array([0])}), ledger)
+    wide = pa.record_batch({"n": pa.array([0.5])})
+    ledger.record([{"event": "agreed", "op": entry.writers[0].name, "value": pack_text(wide.schema)}])
+    publish(entry, 1, wide, ledger)
+    ledger.end(Status.FAILED)  # before it has noted that unit 0 is to be repeated
+
+    flow.run(engine="local", resume="last")
+    tables = [pq.read_table(path) for path in out.glob("*.parquet")]
+    assert {table.schema.field("n").type for table in tables} == {pa.float64()}
+    assert sorted(n for table in tables for n in table["n"].to_pylist()) == [0, 0.5, 1]

@@ -209,9 +209,19 @@ def merged(schemas: Sequence[tuple[str, pa.Schema]]) -> pa.Schema:
 
     Raises:
         SchemaError: Types do not fit; names field and file.
+        SourceError: A file has two columns of one name.
     """
+    for file, schema in schemas:
+        _check_names(file, schema.names)
     agreed = schemas[0][1]
     for file, schema in schemas[1:]:
         if schema != agreed:
             agreed = merge([agreed, schema], what=f"the files before {file}")
     return agreed
+
+
+def _check_names(file: str, names: Sequence[str]) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        msg = f"{file} has two columns named {twice!r}; rename one, since records have one value for each name"
+        raise SourceError(msg)

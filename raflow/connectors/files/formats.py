@@ -85,7 +85,7 @@ class ParquetFormat:
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """CSV as pyarrow writes it: strings quoted, null empty."""
+    """CSV as pyarrow writes it: strings quoted, null empty, but `NULL` where it would be an empty line."""
 
     header: bool = True
     """Whether the first line holds the column names."""
@@ -300,9 +300,16 @@ class _CsvWriter:
                 raise SinkError(msg)
         self._stream = stream
         chosen = pyarrow.csv.WriteOptions(include_header=options.header, delimiter=options.delimiter, batch_size=16384)
+        self._drops_nulls = len(schema) == 1 and not _named_null(chosen)
         self._writer = pyarrow.csv.CSVWriter(stream, schema, write_options=chosen)
 
     def write(self, batch: pa.RecordBatch) -> None:
+        if self._drops_nulls and batch.column(0).null_count:
+            msg = (
+                f"column {batch.schema.names[0]!r} is alone in a CSV file, where this version of pyarrow writes null "
+                "as an empty line, which readers skip; update pyarrow, or write JSON Lines or Parquet"
+            )
+            raise SinkError(msg)
         self._writer.write_batch(batch)
 
     def flush(self) -> None:
@@ -311,6 +318,14 @@ class _CsvWriter:
     def close(self) -> None:
         self._writer.close()
         self._stream.close()
+
+
+def _named_null(options: pyarrow.csv.WriteOptions) -> bool:
+    """Have null written as a word; returns whether this version of pyarrow can."""
+    if not hasattr(options, "null_string"):
+        return False
+    options.null_string = "NULL"
+    return True
 
 
 class _JsonLinesWriter:

@@ -73,6 +73,10 @@ class JsonLinesFiles(TextFiles):
         self._all_is_text = False
         self._encoding = encoding_name(encoding)
 
+    def any_column(self) -> bool:
+        """Whether records may have fields that no sample has: any line may."""
+        return True
+
     def appender(self, context: SinkContext, unit: str) -> LinesAppender | None:
         """Return what appends to files in a local folder; None for object stores, partitions and compression."""
         folder = self._sink

@@ -6,6 +6,7 @@ import datetime
 import gzip
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
+from raflow import Flow
 from raflow.connectors.files import JsonLinesFiles
 from raflow.errors import RecordError, SchemaError, SourceError
 from raflow.schema import SchemaWidened, fix
@@ -265,3 +268,56 @@ def test_another_order_of_untyped_fields_widens_nothing(tmp_path: Path, read: Re
         columns = pa.schema({"a": pa.struct({name: pa.null() for name in names})})
         table, rejected = read(JsonLinesFiles(tmp_path), columns)
         assert (table.to_pylist(), len(rejected)) == ([{"a": {"x": None, "y": None}}] * 2, 1)
+
+
+@dataclass
+class Order:
+    id: int
+    refund: float | None = None
+    back: datetime.datetime | None = None
+    count: int = 1
+
+
+class OrderModel(BaseModel):
+    id: int
+    refund: float | None = None
+    back: datetime.datetime | None = None
+    count: int = 1
+
+
+def of_order(order: Order) -> dict:  # type: ignore[type-arg]
+    return dict(vars(order))
+
+
+def of_model(order: OrderModel) -> dict:  # type: ignore[type-arg]
+    return dict(vars(order))
+
+
+@pytest.mark.parametrize("function", [of_order, of_model])
+def test_optional_fields_that_occur_only_after_the_sample_are_read(tmp_path: Path, function: Any) -> None:
+    orders = [{"id": n, "note": "x" * 280} for n in range(10_000)]
+    orders[9_000] |= {"refund": 2.5, "back": "2026-01-02T03:04:05", "count": 3}
+    (tmp_path / "orders.jsonl").write_text("".join(json.dumps(order) + "\n" for order in orders))
+    assert "refund" not in JsonLinesFiles(tmp_path).schema().names
+
+    stream = Flow().read(JsonLinesFiles(tmp_path)).map(function)
+    found = {row["id"]: row for row in stream.collect(engine="local")}
+    late = {"refund": 2.5, "back": datetime.datetime(2026, 1, 2, 3, 4, 5), "count": 3}
+    assert found == {n: {"id": n, "refund": None, "back": None, "count": 1} for n in range(10_000)} | {
+        9_000: {"id": 9_000, **late}
+    }
+
+
+@dataclass
+class Misspelt:
+    idd: int
+
+
+def of_misspelt(order: Misspelt) -> dict:  # type: ignore[type-arg]
+    return {}
+
+
+def test_a_field_without_default_that_no_sample_has_is_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "orders.jsonl").write_text('{"id": 1}\n')
+    with pytest.raises(SchemaError, match=r"no column 'idd' \(did you mean 'id'"):
+        Flow().read(JsonLinesFiles(tmp_path)).map(of_misspelt).collect(engine="local")

@@ -205,3 +205,11 @@ def test_a_column_of_which_arrow_has_no_python_values_is_named(tmp_path: Path) -
     (tmp_path / "months.arrow").write_bytes(STREAM)
     with pytest.raises(SourceError, match=r"months.arrow has columns .* not read: 'm' \(month_interval\)"):
         ArrowFiles(tmp_path).schema()
+
+
+@FORMATS
+def test_two_columns_of_one_name_are_told_with_the_file(tmp_path: Path, kind: type[Files], write: Write) -> None:
+    write(pa.table({"n": [1], "m": [2]}), tmp_path / "1")
+    write(pa.table([[1], [2], [3]], names=["n", "m", "m"]), tmp_path / "2")
+    with pytest.raises(SourceError, match=rf"{tmp_path}/2 has two columns named 'm'; rename one"):
+        kind(tmp_path).schema()  # type: ignore[call-arg]

@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import io
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 
-from raflow.connectors.files import formats
+from raflow import Flow
+from raflow.connectors.files import CsvFiles, formats
 from raflow.connectors.files.formats import ArrowFormat, CsvFormat, Format, JsonLinesFormat, ParquetFormat
 from raflow.connectors.files.json_text import json_lines
+from raflow.connectors.memory import MemorySource
 from raflow.errors import InvalidOption, SinkError
+
+Rows = Callable[..., list[dict[str, Any]]]
 
 PLAIN = pa.table(
     {
@@ -250,3 +255,36 @@ def test_json_lines_are_read_by_arrow_with_the_same_types(tmp_path: Path) -> Non
     (tmp_path / "x.jsonl").write_bytes(encoded(JsonLinesFormat(), table))
 
     assert pyarrow.json.read_json(tmp_path / "x.jsonl").equals(table)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, None, 3, None]),
+        pa.array([None, "", "NULL", "x"]),
+        pa.array([None, True]),
+        pa.array([dt.date(2026, 1, 2), None]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_nulls_of_a_csv_file_with_one_column_read_back(tmp_path: Path, rows: Rows, values: pa.Array) -> None:
+    (tmp_path / "one.csv").write_bytes(encoded(CsvFormat(), pa.table({"v": values}), batch_rows=2))
+
+    assert [row["v"] for row in rows(CsvFiles(tmp_path))] == values.to_pylist()
+
+
+def test_nulls_of_the_one_column_that_is_not_in_folders_read_back(tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = [{"k": "a", "v": 1}, {"k": "a", "v": None}, {"k": "b", "v": None}]
+    Flow().read(MemorySource(records)).write(CsvFiles(tmp_path / "out", partition_by="k")).run(engine="local")
+
+    found = Flow().read(CsvFiles(tmp_path / "out")).collect(engine="local")
+    assert sorted(found, key=lambda row: (row["k"], row["v"] is None)) == [{"v": r["v"], "k": r["k"]} for r in records]
+
+
+def test_nulls_of_a_csv_file_with_one_column_are_refused_where_pyarrow_cannot_name_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(formats, "_named_null", lambda options: False)
+    assert encoded(CsvFormat(), pa.table({"v": [1, 2]})) == b'"v"\n1\n2\n'
+    with pytest.raises(SinkError, match="column 'v' is alone in a CSV file, .*; update pyarrow"):
+        encoded(CsvFormat(), pa.table({"v": [1, None]}))
