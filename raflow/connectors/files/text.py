@@ -51,6 +51,8 @@ class TextFiles(Files):
     _encoding: str = _UTF8
     _quotes: Quotes | None = None
     """Inside of which newlines belong to values, if they may."""
+    _joining: Quotes | None = None
+    """Inside of which the parser takes newlines for a part of values all the same, if all of it is in a block."""
 
     def typed_by_record(self) -> bool:
         """Whether the record type may decide column types: it may."""
@@ -106,7 +108,7 @@ class TextFiles(Files):
             try:
                 return [parser.infer(text)]
             except UNFIT:
-                return sift([record for _, record in records(text, self._quotes)], parser.infer)[0]
+                return sift([record for _, record in records(text, self._joining)], parser.infer)[0]
         return []
 
     # records
@@ -121,7 +123,7 @@ class TextFiles(Files):
                         tables = [parser.parse(text, columns)]
                     except UNFIT:
                         line = numbers.at(position)
-                        found = [(line + n, record) for n, record in records(text, self._quotes)]
+                        found = [(line + n, record) for n, record in records(text, self._joining)]
                         tables = salvage(found, document.shown, parser, columns, reject)
                     for table in tables:
                         yield from table.to_batches()

@@ -238,6 +238,26 @@ def test_line_numbers_are_right_in_compressed_files_and_behind_quoted_newlines(t
     assert rejected[0].position.endswith("1.csv.gz line 4")
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_a_quoted_newline_does_not_make_good_lines_after_it_bad(tmp_path: Path, read: Read, before: int) -> None:
+    (tmp_path / "1.csv").write_bytes(b"n,text\n" + b"0,w\n" * before + b'1,"a\nb"\n2,x\nbad,y\n3,z\n')
+
+    table, rejected = read(CsvFiles(tmp_path), pa.schema([fix(pa.field("n", pa.int64())), ("text", pa.string())]))
+
+    assert table.to_pylist()[before:] == [{"n": 1, "text": "a\nb"}, {"n": 2, "text": "x"}, {"n": 3, "text": "z"}]
+    assert [bad.text for bad in rejected] == ["bad,y"]
+    assert rejected[0].position.endswith(f"line {before + 5}")
+
+
+def test_a_quote_that_nothing_closes_does_not_make_good_lines_before_it_bad(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(b'n,text\n1,x\nbad,y\n3,z\n4,"a\n5,b\n')
+
+    table, rejected = read(CsvFiles(tmp_path), pa.schema([fix(pa.field("n", pa.int64())), ("text", pa.string())]))
+
+    assert table.to_pylist() == [{"n": 1, "text": "x"}, {"n": 3, "text": "z"}, {"n": 4, "text": "a\n5,b\n"}]
+    assert [bad.text for bad in rejected] == ["bad,y"]
+
+
 def test_bytes_that_are_no_utf8_are_a_bad_line(tmp_path: Path, read: Read) -> None:
     (tmp_path / "1.csv").write_bytes(b"a,b\nx,1\n\xff,2\n")
 
