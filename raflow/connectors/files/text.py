@@ -44,8 +44,6 @@ class TextFiles(Files):
     """Files of lines, each of which is a record."""
 
     _unit = "bytes"
-    _declared: pa.Schema
-    """Column types that the user has decided."""
     _all_is_text: bool
     """Whether a column of mixed types can be read as strings."""
     _encoding: str = _UTF8
