@@ -267,6 +267,48 @@ def test_bytes_that_are_no_utf8_are_a_bad_line(tmp_path: Path, read: Read) -> No
     assert rejected[0].position.endswith("line 3")
 
 
+@pytest.mark.parametrize("ranges", [0, 3])
+@pytest.mark.parametrize("newlines_in_values", [False, True])
+def test_bytes_that_an_encoding_lacks_are_a_bad_line(
+    tmp_path: Path, read: Read, ranges: int, newlines_in_values: bool
+) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b\nna\xefve,1\nx\x81\xe9,2\n\xe9t\xe9,y\nz,4\n")
+    source = CsvFiles(tmp_path, encoding="cp1252", newlines_in_values=newlines_in_values)
+    columns = pa.schema([("a", pa.string()), fix(pa.field("b", pa.int64()))])
+
+    assert source.schema().field("a").type == pa.string()
+    table, rejected = read(source, columns, ranges=0 if newlines_in_values else ranges)
+
+    assert table.to_pylist() == [{"a": "naïve", "b": 1}, {"a": "z", "b": 4}]
+    found = {one.position.rsplit(" ", 1)[1]: one for one in rejected}
+    assert {line: one.text for line, one in found.items()} == {"3": "x\ufffdé,2", "4": "été,y"}
+    assert str(found["3"].error).endswith("1.csv line 3: cp1252 has no byte 81: x\ufffdé,2")
+
+
+def test_a_file_of_nothing_but_bytes_that_its_encoding_lacks_has_no_records(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a\n\x81\n\x8d\n")
+
+    table, rejected = read(CsvFiles(tmp_path, encoding="cp1252"))
+    assert (table.num_rows, len(rejected)) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "message"),
+    [
+        ("utf-16", "a\n1\n".encode("utf-16") + b"\x00\xd8\x00\x00", r"1\.csv: bytes 00 d8 are no utf-16.* \(illegal"),
+        ("cp1252", b"a\x81\n1\n", r"1\.csv: bytes 81 are no .*; check encoding= or mend the file"),
+    ],
+    ids=["no ASCII", "header"],
+)
+def test_bytes_without_a_line_of_their_own_are_an_error_that_names_the_file(
+    tmp_path: Path, rows: Rows, encoding: str, text: bytes, message: str
+) -> None:
+    (tmp_path / "1.csv").write_bytes(text)
+
+    with pytest.raises(SourceError, match=message):
+        rows(CsvFiles(tmp_path, encoding=encoding), pa.schema({"a": pa.int64()}))
+
+
 def test_what_reject_raises_ends_the_reading(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_bytes(b"a\n1\nx\n")
     source = CsvFiles(tmp_path)
