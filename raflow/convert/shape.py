@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raflow.convert.decode import Decoded, decode_records
 from raflow.convert.fields import fields_of, is_record
@@ -19,6 +20,8 @@ _ALLOWED = (
     "dict, a dataclass, a pydantic model, bytes, str or nothing for one record at a time; "
     "pa.RecordBatch, pa.Table, pd.DataFrame, pl.DataFrame or list[T] for a batch"
 )
+_FLOAT_INTEGERS = 2**53
+"""Up to here a float holds every integer."""
 _STREAMS = (
     list,
     abc.Iterable,
@@ -60,6 +63,19 @@ class Shape:
         return Decoded(_FRAMES[self.frame](batch), range(batch.num_rows), [])
 
 
+def _pandas(batch: pa.RecordBatch) -> Any:
+    # Integers with nulls become floats, as pandas users expect; but no float holds all those beyond 2**53.
+    return batch.to_pandas(integer_object_nulls=any(map(_needs_integers, batch.columns)))
+
+
+def _needs_integers(column: pa.Array) -> bool:
+    """Return whether a column has nulls and integers that floats change."""
+    if not (pa.types.is_integer(column.type) and column.null_count):
+        return False
+    found = pc.min_max(column).as_py()
+    return any(abs(value or 0) > _FLOAT_INTEGERS for value in found.values())
+
+
 def _polars(batch: pa.RecordBatch) -> Any:
     import polars
 
@@ -69,7 +85,7 @@ def _polars(batch: pa.RecordBatch) -> Any:
 _FRAMES: dict[str, Callable[[pa.RecordBatch], Any]] = {
     "pyarrow.RecordBatch": lambda batch: batch,
     "pyarrow.Table": lambda batch: pa.Table.from_batches([batch]),
-    "pandas.DataFrame": lambda batch: batch.to_pandas(),
+    "pandas.DataFrame": _pandas,
     "polars.DataFrame": _polars,
 }
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from raflow.convert import check, shape_of
+from raflow.convert import check, encode_batch, shape_of
 from raflow.errors import InvalidProcessor, RecordError, SchemaError
 
 
@@ -365,6 +365,21 @@ def test_frames_are_one_value_with_all_columns(kind: Any) -> None:
     assert shape.columns is None
     assert isinstance(decoded.values, kind)
     assert decoded.values.shape == (2, 3)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)])
+def test_integers_that_no_float_holds_stay_as_they_are_beside_nulls(number: int) -> None:
+    batch = pa.record_batch({"id": pa.array([number, None]), "small": [1, None], "whole": [1, 2], "none": [None, None]})
+    back = encode_batch(shape_of(pd.DataFrame).decode(batch).values, None).batch
+    assert back is not None
+    assert back.schema.field("id").type == pa.int64()
+    assert back.to_pylist() == batch.to_pylist()
+
+
+def test_small_integers_beside_nulls_are_floats_in_pandas() -> None:
+    batch = pa.record_batch({"n": pa.array([2**53, None]), "none": pa.nulls(2, pa.int64())})
+    frame: pd.DataFrame = shape_of(pd.DataFrame).decode(batch).values
+    assert [str(kind) for kind in frame.dtypes] == ["float64", "float64"]
 
 
 def test_empty_and_columnless_batches_decode() -> None:

@@ -58,10 +58,14 @@ class _Dialect:
         )
 
     def quotes(self) -> Quotes | None:
-        if not (self.newlines_in_values and self.quote_char):
+        return self.joining() if self.newlines_in_values else None
+
+    def joining(self) -> Quotes | None:
+        """Return the quotes inside of which Arrow takes newlines for a part of values, whether they may be or not."""
+        if not self.quote_char:
             return None
         escape = self.escape_char.encode() if self.escape_char else None
-        return Quotes(self.quote_char.encode(), escape, self.delimiter.encode())
+        return Quotes(self.quote_char.encode(), escape, self.delimiter.encode(), not self.newlines_in_values)
 
     def first_row(self, record: bytes) -> list[str]:
         if not record:
@@ -134,6 +138,7 @@ class CsvFiles(TextFiles):
         self._encoding = encoding_name(encoding)
         self._dialect = _Dialect(delimiter, quote_char, escape_char, newlines_in_values, tuple(null_values))
         self._quotes = self._dialect.quotes()
+        self._joining = self._dialect.joining()
         self._header = header
         self._column_names = None if column_names is None else list(column_names)
         self._skip_rows = skip_rows
@@ -224,6 +229,8 @@ class _CsvParser:
         wanted = [field for field in columns if field.name in self.names]
         raw = pa.schema([field.with_type(pa.binary()) for field in wanted])
         table = self._read(b"".join(texts), raw, quoted_nulls=True, invalid_row_handler=skip)
+        if table.num_rows + len(malformed) != len(texts):
+            return {}  # a quote that nothing closes made one row of several lines: which is of which is not known
         found: dict[int, list[pa.Field]] = {index: [] for index in malformed}
         rows = [index for index in range(len(texts)) if index not in found]
         for field in wanted:

@@ -21,8 +21,8 @@ from raflow.connectors.files.listing import (
     DataFile,
     is_glob,
     list_files,
+    partition_scalars,
     partition_schema,
-    partition_values,
     show,
 )
 from raflow.connectors.files.locations import Location, foreign_errors
@@ -43,6 +43,8 @@ class Files(Source, Sink):
 
     _unit: ClassVar[str]
     """What a piece's bounds count, for names."""
+    _declared: pa.Schema = pa.schema([])
+    """Column types that the user has decided, for formats that have none of their own."""
 
     def __init__(
         self,
@@ -83,7 +85,8 @@ class Files(Source, Sink):
         """Return the columns of all files, then those that `key=value` folders say, which win."""
         files = list_files(self._locations)
         said = partition_schema(file.path for file in files)
-        return pa.schema([*without(self._file_schema(files), said.names), *said])
+        decided = {field.name: field for field in self._declared}
+        return pa.schema([*without(self._file_schema(files), said.names), *(decided.get(f.name, f) for f in said)])
 
     def splits(self) -> list[Split]:
         """Return the pieces of all files, small files packed together."""
@@ -97,8 +100,9 @@ class Files(Source, Sink):
         """Yield the records of a split; only the wanted columns are decoded."""
         for root, path, start, stop, *_ in split.payload:
             location = self._locations[root]
-            said = partition_values(path)
-            with foreign_errors(f"reading {show(location, path)}", SourceError):
+            shown = show(location, path)
+            said = partition_scalars(path, shown, columns)
+            with foreign_errors(f"reading {shown}", SourceError):
                 for batch in self._read(location, path, start, stop, without(columns, said), reject):
                     yield from _sized(_delivered(batch, columns, said))
 
@@ -166,14 +170,13 @@ def without(columns: pa.Schema, names: Collection[str]) -> pa.Schema:
     return pa.schema([field for field in columns if field.name not in names])
 
 
-def _delivered(batch: pa.RecordBatch, columns: pa.Schema, said: Mapping[str, str | None]) -> pa.RecordBatch:
-    """Return the batch with what the folders' names say, in the types that are wanted."""
+def _delivered(batch: pa.RecordBatch, columns: pa.Schema, said: Mapping[str, pa.Scalar]) -> pa.RecordBatch:
+    """Return the batch with what the folders' names say."""
     if not columns.names:
         return rows_only(batch.num_rows)
     arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
-    for name in said.keys() & columns.names:
-        constant = pa.scalar(said[name], pa.string()).cast(columns.field(name).type)
-        arrays[name] = pa.repeat(constant, batch.num_rows)
+    for name, value in said.items():
+        arrays[name] = pa.repeat(value, batch.num_rows)
     if not arrays:
         arrays[columns.names[0]] = pa.nulls(batch.num_rows)
     return conform(pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays)), columns)

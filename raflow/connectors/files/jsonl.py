@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from raflow.connectors.files.appending import LinesAppender
 from raflow.connectors.files.documents import Document
-from raflow.connectors.files.files import Path
+from raflow.connectors.files.files import Path, without
 from raflow.connectors.files.formats import JsonLinesFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.misfits import Parser
 from raflow.connectors.files.text import TextFiles, encoding_name
+from raflow.convert.fields import holds_map
 from raflow.convert.json_lines import read_lines
 from raflow.sinks import SinkContext
 
@@ -95,10 +96,13 @@ class _JsonParser:
     all_is_text = False
 
     def parse(self, text: bytes, columns: pa.Schema) -> pa.Table:
-        readable = pa.schema([field.with_type(_readable(field.type)) for field in columns])
-        table = read_lines(text, readable if columns.names else _NO_COLUMN)
-        arrays = [_converted(table.column(field.name), field.type) for field in columns]
-        return pa.Table.from_arrays(arrays, schema=columns) if columns.names else table
+        maps = pa.schema([field for field in columns if holds_map(field.type)])
+        table = _parsed(text, without(columns, maps.names))
+        if not maps.names:
+            return table
+        found = _parsed(_with_pairs(text, maps), maps)
+        arrays = [(found if name in maps.names else table).column(name) for name in columns.names]
+        return pa.Table.from_arrays(arrays, schema=columns)
 
     def infer(self, text: bytes) -> pa.Schema:
         return read_lines(text).schema
@@ -114,6 +118,39 @@ class _JsonParser:
 
     def value(self, record: bytes, name: str) -> str:
         return json.dumps(json.loads(record).get(name))
+
+
+def _parsed(text: bytes, columns: pa.Schema) -> pa.Table:
+    readable = pa.schema([field.with_type(_readable(field.type)) for field in columns])
+    table = read_lines(text, readable if columns.names else _NO_COLUMN)
+    arrays = [_converted(table.column(field.name), field.type) for field in columns]
+    return pa.Table.from_arrays(arrays, schema=columns) if columns.names else table
+
+
+def _with_pairs(text: bytes, columns: pa.Schema) -> bytes:
+    """Return the lines with these columns alone, and pairs instead of maps, which Arrow's parser does not have."""
+    lines: list[str] = []
+    for line in text.split(b"\n"):
+        record = _loaded(line) if line.strip() else None
+        if record is _MALFORMED:
+            msg = "a line has to be one JSON object"
+            raise pa.ArrowInvalid(msg)
+        if record is not None:
+            lines.append(json.dumps({field.name: _pairs(record.get(field.name), field.type) for field in columns}))
+    return "\n".join(lines).encode()
+
+
+def _pairs(value: Any, kind: pa.DataType) -> Any:
+    if pa.types.is_map(kind) and value is not None:
+        if not isinstance(value, dict):
+            msg = "a map has to be a JSON object"
+            raise pa.ArrowInvalid(msg)
+        return [{"key": key, "value": _pairs(item, kind.item_type)} for key, item in value.items()]
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {field.name: _pairs(value.get(field.name), field.type) for field in kind}
+    if pa.types.is_list(kind) and isinstance(value, list):
+        return [_pairs(item, kind.value_type) for item in value]
+    return value
 
 
 def _loaded(text: bytes) -> dict[str, Any]:
@@ -143,6 +180,8 @@ def _readable(kind: pa.DataType) -> pa.DataType:
         return pa.struct([field.with_type(_readable(field.type)) for field in kind])
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(_readable(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.list_(pa.struct({"key": pa.string(), "value": _readable(kind.item_type)}))
     types = pa.types
     as_text = types.is_date(kind) or types.is_time(kind) or types.is_binary(kind) or types.is_dictionary(kind)
     return pa.string() if as_text else kind
@@ -151,7 +190,23 @@ def _readable(kind: pa.DataType) -> pa.DataType:
 def _converted(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_binary(kind):
         return pa.chunked_array([_decoded(chunk) for chunk in column.chunks], type=kind)
+    if holds_map(kind):
+        return pa.chunked_array([_mapped(chunk, kind) for chunk in column.chunks], type=kind)
     return column if column.type == kind else column.cast(kind)
+
+
+def _mapped(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return an array of the type, with maps of pairs; both have the same buffers."""
+    if not holds_map(kind):
+        return array if array.type == kind else array.cast(kind)
+    if pa.types.is_struct(kind):
+        own, children = 1, [_mapped(array.field(index), field.type) for index, field in enumerate(kind)]
+    elif pa.types.is_map(kind):
+        keys, items = array.values.field(0).cast(kind.key_type), _mapped(array.values.field(1), kind.item_type)
+        own, children = 2, [pa.StructArray.from_arrays([keys, items], fields=[kind.key_field, kind.item_field])]
+    else:
+        own, children = 2, [_mapped(array.values, kind.value_type)]
+    return pa.Array.from_buffers(kind, len(array), array.buffers()[:own], children=children)
 
 
 def _decoded(texts: pa.Array) -> pa.Array:

@@ -34,6 +34,8 @@ class Quotes:
     quote: bytes
     escape: bytes | None = None
     delimiter: bytes = b","
+    only_closed: bool = False
+    """Whether a quote that nothing closes opens nothing."""
 
     @cached_property
     def _quoted(self) -> re.Pattern[bytes]:
@@ -51,6 +53,8 @@ class Quotes:
         """Return where quoted text is, in a text that begins outside of quotes."""
         starts, ends = [], []
         for found in self._quoted.finditer(text):
+            if self.only_closed and not found.group(1):
+                continue
             starts.append(found.start())
             ends.append(found.end() if found.group(1) else len(text) + 1)
         return Spans(starts, ends)

@@ -210,6 +210,29 @@ def partition_values(path: str) -> dict[str, str | None]:
     return dict(reversed(values.items()))
 
 
+def partition_scalars(path: str, shown: str, columns: pa.Schema) -> dict[str, pa.Scalar]:
+    """Return what the folders right above a file say of the wanted columns, in their types.
+
+    Args:
+        path: Of the file.
+        shown: The file for messages.
+        columns: What is wanted.
+
+    Raises:
+        SourceError: A value is none of its column's type; names file and folder.
+    """
+    said = partition_values(path)
+    return {name: _scalar(shown, name, said[name], columns.field(name).type) for name in said if name in columns.names}
+
+
+def _scalar(shown: str, name: str, value: str | None, kind: pa.DataType) -> pa.Scalar:
+    try:
+        return pa.scalar(value, pa.string()).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
+        msg = f"{shown}: {value!r} of its folder {name}={value} is not {kind}; rename it or take {name!r} as string"
+        raise SourceError(msg) from exc
+
+
 def partition_schema(paths: Iterable[str]) -> pa.Schema:
     """Return the columns that folders' names add: int64 where all values are integers, else string."""
     seen: dict[str, set[str | None]] = {}
@@ -223,4 +246,5 @@ def _partition_type(values: Iterable[Any]) -> pa.DataType:
     values = list(values)
     if not values:
         return pa.null()
-    return pa.int64() if all(re.fullmatch(r"-?\d{1,18}", value) for value in values) else pa.string()
+    # Only numbers that are written back as they are: the zeros of the zip code 00501 belong to it.
+    return pa.int64() if all(re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value) for value in values) else pa.string()

@@ -208,6 +208,9 @@ def _is_foreign(exc: Exception) -> bool:
 def _explain(exc: Exception) -> str:
     text = redact(str(exc))
     code = getattr(exc, "code", None)
+    if isinstance(exc, UnicodeDecodeError):
+        bad = exc.object[exc.start : exc.end].hex(" ")
+        return f"bytes {bad} are no {exc.encoding} ({exc.reason}); check encoding= or mend the file"
     if "bucket does not exist" in text.lower() or "NoSuchBucket" in text:
         return "the bucket does not exist; check its name"
     if isinstance(exc, FileNotFoundError) or code == 404:

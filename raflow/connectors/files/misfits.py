@@ -20,7 +20,8 @@ from raflow.sources import Reject, Rejected
 UNFIT = (pa.ArrowInvalid, UnicodeDecodeError)
 """What parsers raise for text that does not fit."""
 
-_TEXT_LENGTH = 200
+TEXT_LENGTH = 200
+"""Characters of a record that are shown."""
 _TOLD_LENGTH = 20
 _ANY = pa.schema([])
 
@@ -62,7 +63,7 @@ class Misfit:
     @property
     def text(self) -> str:
         """The record as far as it is shown."""
-        return self.record.decode(errors="replace").rstrip("\r\n")[:_TEXT_LENGTH]
+        return self.record.decode(errors="replace").rstrip("\r\n")[:TEXT_LENGTH]
 
 
 def salvage(
@@ -172,12 +173,12 @@ def _fits(record: bytes, parser: Parser, columns: pa.Schema) -> bool:
 def _why(misfit: Misfit, parser: Parser) -> RaflowError:
     if misfit.fields:
         values = [(parser.value(misfit.record, field.name), field) for field in misfit.fields]
-        found = "; ".join(f"column {f.name!r} is {v[:_TEXT_LENGTH]}, not {f.type}" for v, f in values)
+        found = "; ".join(f"column {f.name!r} is {v[:TEXT_LENGTH]}, not {f.type}" for v, f in values)
         return RecordError(f"{misfit.position}: {found}")
     try:
         parser.parse(misfit.record, _ANY)
     except UNFIT as exc:
-        reason = re.sub(r"[.]? in row \d+$|Row #\d+: ", "", str(exc).splitlines()[0])[:_TEXT_LENGTH]
+        reason = re.sub(r"[.]? in row \d+$|Row #\d+: ", "", str(exc).splitlines()[0])[:TEXT_LENGTH]
         told = f": {misfit.text[:_TOLD_LENGTH]}" in reason  # as Arrow's CSV reader does
         return SourceError(f"{misfit.position}: {reason}" + ("" if told else f": {misfit.text}"))
     return SourceError(f"{misfit.position}: the record cannot be read")

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from io import BufferedReader
 
 import pyarrow as pa
@@ -28,10 +29,10 @@ from raflow.connectors.files.lines import (
 )
 from raflow.connectors.files.listing import THREADS, DataFile
 from raflow.connectors.files.locations import Location, foreign_errors
-from raflow.connectors.files.misfits import UNFIT, Parser, salvage, sift
+from raflow.connectors.files.misfits import TEXT_LENGTH, UNFIT, Parser, salvage, sift
 from raflow.connectors.files.splitting import Piece, byte_ranges
 from raflow.errors import InvalidOption, SourceError
-from raflow.sources import Reject
+from raflow.sources import Reject, Rejected
 
 _SAMPLED_FILES = 16
 _SAMPLE_BYTES = 1 << 20
@@ -44,13 +45,13 @@ class TextFiles(Files):
     """Files of lines, each of which is a record."""
 
     _unit = "bytes"
-    _declared: pa.Schema
-    """Column types that the user has decided."""
     _all_is_text: bool
     """Whether a column of mixed types can be read as strings."""
     _encoding: str = _UTF8
     _quotes: Quotes | None = None
     """Inside of which newlines belong to values, if they may."""
+    _joining: Quotes | None = None
+    """Inside of which the parser takes newlines for a part of values all the same, if all of it is in a block."""
 
     def typed_by_record(self) -> bool:
         """Whether the record type may decide column types: it may."""
@@ -104,10 +105,14 @@ class TextFiles(Files):
     def _sample_range(self, document: Document, start: int, stop: int | None) -> list[pa.Schema]:
         for parser, _, text in self._texts(document, start, stop, size=_SAMPLE_BYTES):
             try:
-                return [parser.infer(text)]
+                return [self._inferred(parser, text)]
             except UNFIT:
-                return sift([record for _, record in records(text, self._quotes)], parser.infer)[0]
+                found = [record for _, record in records(text, self._joining)]
+                return sift(found, partial(self._inferred, parser))[0]
         return []
+
+    def _inferred(self, parser: Parser, text: bytes) -> pa.Schema:
+        return parser.infer(self._as_utf8(text))
 
     # records
 
@@ -118,18 +123,19 @@ class TextFiles(Files):
             with closing(LineNumbers(document.open)) as numbers:
                 for parser, position, text in self._texts(document, start, stop):
                     try:
-                        tables = [parser.parse(text, columns)]
+                        tables = [parser.parse(self._as_utf8(text), columns)]
                     except UNFIT:
                         line = numbers.at(position)
-                        found = [(line + n, record) for n, record in records(text, self._quotes)]
-                        tables = salvage(found, document.shown, parser, columns, reject)
+                        found = [(line + n, record) for n, record in records(text, self._joining)]
+                        good = list(self._decoded(found, document.shown, reject))
+                        tables = salvage(good, document.shown, parser, columns, reject) if good else []
                     for table in tables:
                         yield from table.to_batches()
 
     def _texts(
         self, document: Document, start: int, stop: int | None, *, size: int = BLOCK_BYTES
     ) -> Iterator[tuple[Parser, int, bytes]]:
-        """Yield blocks of whole records as UTF-8, with what parses them and their position."""
+        """Yield blocks of whole records as they are, with what parses them and their position."""
         cut = self._quotes.cut if self._quotes else cut_at_newline
         stream, bom_bytes = self._opened(document)
         with closing(stream):
@@ -137,13 +143,23 @@ class TextFiles(Files):
             if parser is None:
                 return
             for position, text in blocks(stream, bom_bytes + header_bytes, start, stop, size=size, cut=cut):
-                yield parser, position, self._as_utf8(text)
+                yield parser, position, text
 
     def _opened(self, document: Document) -> tuple[BufferedReader, int]:
         """Return the text after its byte order mark, and the bytes of the mark."""
         stream = document.open()
         has_mark = stream.peek(len(_BOM)).startswith(_BOM)
         return stream, len(stream.read(len(_BOM))) if has_mark else 0
+
+    def _decoded(self, found: Sequence[tuple[int, bytes]], shown: str, reject: Reject) -> Iterator[tuple[int, bytes]]:
+        """Yield the records as UTF-8, each with its line; one that its encoding does not have goes to `reject`."""
+        for line, record in found:
+            try:
+                yield line, self._as_utf8(record)
+            except UnicodeDecodeError as exc:
+                text = record.decode(self._encoding, errors="replace").rstrip("\r\n")[:TEXT_LENGTH]
+                where, bad = f"{shown} line {line}", record[exc.start : exc.end].hex(" ")
+                reject(Rejected(where, text, SourceError(f"{where}: {self._encoding} has no byte {bad}: {text}")))
 
     def _as_utf8(self, text: bytes) -> bytes:
         is_utf8 = self._encoding == _UTF8 or not keeps_ascii(self._encoding)

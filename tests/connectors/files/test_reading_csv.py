@@ -238,6 +238,26 @@ def test_line_numbers_are_right_in_compressed_files_and_behind_quoted_newlines(t
     assert rejected[0].position.endswith("1.csv.gz line 4")
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+def test_a_quoted_newline_does_not_make_good_lines_after_it_bad(tmp_path: Path, read: Read, before: int) -> None:
+    (tmp_path / "1.csv").write_bytes(b"n,text\n" + b"0,w\n" * before + b'1,"a\nb"\n2,x\nbad,y\n3,z\n')
+
+    table, rejected = read(CsvFiles(tmp_path), pa.schema([fix(pa.field("n", pa.int64())), ("text", pa.string())]))
+
+    assert table.to_pylist()[before:] == [{"n": 1, "text": "a\nb"}, {"n": 2, "text": "x"}, {"n": 3, "text": "z"}]
+    assert [bad.text for bad in rejected] == ["bad,y"]
+    assert rejected[0].position.endswith(f"line {before + 5}")
+
+
+def test_a_quote_that_nothing_closes_does_not_make_good_lines_before_it_bad(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(b'n,text\n1,x\nbad,y\n3,z\n4,"a\n5,b\n')
+
+    table, rejected = read(CsvFiles(tmp_path), pa.schema([fix(pa.field("n", pa.int64())), ("text", pa.string())]))
+
+    assert table.to_pylist() == [{"n": 1, "text": "x"}, {"n": 3, "text": "z"}, {"n": 4, "text": "a\n5,b\n"}]
+    assert [bad.text for bad in rejected] == ["bad,y"]
+
+
 def test_bytes_that_are_no_utf8_are_a_bad_line(tmp_path: Path, read: Read) -> None:
     (tmp_path / "1.csv").write_bytes(b"a,b\nx,1\n\xff,2\n")
 
@@ -245,6 +265,48 @@ def test_bytes_that_are_no_utf8_are_a_bad_line(tmp_path: Path, read: Read) -> No
 
     assert table.num_rows == 1
     assert rejected[0].position.endswith("line 3")
+
+
+@pytest.mark.parametrize("ranges", [0, 3])
+@pytest.mark.parametrize("newlines_in_values", [False, True])
+def test_bytes_that_an_encoding_lacks_are_a_bad_line(
+    tmp_path: Path, read: Read, ranges: int, newlines_in_values: bool
+) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a,b\nna\xefve,1\nx\x81\xe9,2\n\xe9t\xe9,y\nz,4\n")
+    source = CsvFiles(tmp_path, encoding="cp1252", newlines_in_values=newlines_in_values)
+    columns = pa.schema([("a", pa.string()), fix(pa.field("b", pa.int64()))])
+
+    assert source.schema().field("a").type == pa.string()
+    table, rejected = read(source, columns, ranges=0 if newlines_in_values else ranges)
+
+    assert table.to_pylist() == [{"a": "naïve", "b": 1}, {"a": "z", "b": 4}]
+    found = {one.position.rsplit(" ", 1)[1]: one for one in rejected}
+    assert {line: one.text for line, one in found.items()} == {"3": "x\ufffdé,2", "4": "été,y"}
+    assert str(found["3"].error).endswith("1.csv line 3: cp1252 has no byte 81: x\ufffdé,2")
+
+
+def test_a_file_of_nothing_but_bytes_that_its_encoding_lacks_has_no_records(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_bytes(b"a\n\x81\n\x8d\n")
+
+    table, rejected = read(CsvFiles(tmp_path, encoding="cp1252"))
+    assert (table.num_rows, len(rejected)) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "message"),
+    [
+        ("utf-16", "a\n1\n".encode("utf-16") + b"\x00\xd8\x00\x00", r"1\.csv: bytes 00 d8 are no utf-16.* \(illegal"),
+        ("cp1252", b"a\x81\n1\n", r"1\.csv: bytes 81 are no .*; check encoding= or mend the file"),
+    ],
+    ids=["no ASCII", "header"],
+)
+def test_bytes_without_a_line_of_their_own_are_an_error_that_names_the_file(
+    tmp_path: Path, rows: Rows, encoding: str, text: bytes, message: str
+) -> None:
+    (tmp_path / "1.csv").write_bytes(text)
+
+    with pytest.raises(SourceError, match=message):
+        rows(CsvFiles(tmp_path, encoding=encoding), pa.schema({"a": pa.int64()}))
 
 
 def test_what_reject_raises_ends_the_reading(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from raflow import Flow
+from raflow import Flow, consumer
 from raflow.connectors.files import JsonLinesFiles
+from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import RecordError, SchemaError, SourceError
 from raflow.schema import SchemaWidened, fix
 from raflow.sources import Rejected
@@ -37,6 +38,19 @@ SHAPES = st.recursive(
     max_leaves=6,
 )
 """Strategies, each for the values of one field."""
+
+
+@dataclass
+class Part:
+    sizes: dict[str, float]
+
+
+@dataclass
+class Tagged:
+    id: int
+    tags: dict[str, int] | None
+    parts: list[Part]
+
 
 NO_RECORDS = [
     b"null",
@@ -117,6 +131,65 @@ def test_text_becomes_what_the_record_type_wants(tmp_path: Path, rows: Rows) -> 
     assert found["raw"] == b"hi"
     assert found["in"] == {"day": datetime.date(2024, 3, 1)}
     assert str(found["d"]) == "1.50"
+
+
+def _made(record: dict[str, Any]) -> Tagged:
+    made = json.loads(record["text"])
+    return Tagged(made["id"], made["tags"], [Part(**part) for part in made["parts"]])
+
+
+def _kept(record: Tagged) -> Tagged:
+    return record
+
+
+def test_maps_of_a_record_type_are_read_as_they_were_written(tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = [
+        {"id": 1, "tags": {"a": 2**60, "ü": -1}, "parts": [{"sizes": {"x": 1.5}}, {"sizes": {}}]},
+        {"id": 2, "tags": {}, "parts": []},
+        {"id": 3, "tags": None, "parts": [{"sizes": {"y": 0.5, "x": 2.0}}]},
+    ]
+    sink = MemorySink()
+    texts = MemorySource([{"text": json.dumps(record)} for record in records])
+    flow = Flow("written")
+    flow.add_consumer(consumer(source=texts, sink=JsonLinesFiles(tmp_path), name="p")(_made))
+    flow.run(engine="local")
+    flow = Flow("read")
+    flow.add_consumer(consumer(source=JsonLinesFiles(tmp_path), sink=sink, name="p")(_kept))
+    flow.run(engine="local")
+
+    assert '"tags":{"a":1152921504606846976,"ü":-1}' in next(tmp_path.glob("*.jsonl")).read_text()
+    found = sorted(sink.records(), key=lambda row: row["id"])
+    assert [dict(row["tags"]) if row["tags"] is not None else None for row in found] == [
+        record["tags"] for record in records
+    ]
+    assert [[dict(part["sizes"]) for part in row["parts"]] for row in found] == [
+        [part["sizes"] for part in record["parts"]] for record in records
+    ]
+
+
+def test_maps_may_be_within_maps_and_lists_and_hold_dates_and_nulls(tmp_path: Path, rows: Rows) -> None:
+    lines = [{"m": {"a": {"d": "2024-02-29", "e": None}}, "n": 1}, {"m": None}, {"n": 2}, {"m": {"b": None, "c": {}}}]
+    (tmp_path / "1.jsonl").write_text("\n\n".join(json.dumps(line) for line in lines))
+    inner = pa.map_(pa.string(), pa.date32())
+
+    found = rows(JsonLinesFiles(tmp_path), pa.schema({"m": pa.map_(pa.string(), inner), "n": pa.int64()}))
+    day = datetime.date(2024, 2, 29)
+    assert [row["m"] for row in found] == [[("a", [("d", day), ("e", None)])], None, None, [("b", None), ("c", [])]]
+    assert [row["n"] for row in found] == [1, None, 2, None]
+    nulls = {"m": {"x": None, "y": None}}
+    (tmp_path / "1.jsonl").write_text(json.dumps(nulls))
+    assert rows(JsonLinesFiles(tmp_path), pa.schema({"m": inner})) == [{"m": [("x", None), ("y", None)]}]
+
+
+def test_a_line_whose_map_does_not_fit_is_bad(tmp_path: Path, read: Read) -> None:
+    texts = ['{"m": {"a": 1}}', '{"m": [1]}', '{"m": {"a": "x"}}', '{"m": ', '{"m": {"b": 2}}']
+    (tmp_path / "1.jsonl").write_text("\n".join(texts))
+
+    kind = pa.map_(pa.string(), pa.int64())
+    table, rejected = read(JsonLinesFiles(tmp_path), pa.schema([fix(pa.field("m", kind))]))
+    assert table.to_pylist() == [{"m": [("a", 1)]}, {"m": [("b", 2)]}]
+    assert [bad.position.rsplit(" ", 1)[1] for bad in rejected] == ["2", "3", "4"]
+    assert "column 'm' is [1], not map<string, int64" in str(rejected[0].error)
 
 
 def test_types_are_agreed_upon_and_a_mix_names_field_and_file(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from raflow.connectors.files.listing import DataFile
 from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.splitting import Piece, byte_ranges, pack
 from raflow.errors import InvalidOption, MissingExtra, SinkError, SourceError
+from raflow.schema import is_fixed
 from raflow.sinks import SinkContext
 
 Rows = Callable[..., list[dict[str, Any]]]
@@ -270,6 +271,46 @@ def test_folders_add_columns(tmp_path: Path, rows: Rows) -> None:
     assert rows(source) == expected
     assert rows(source, pa.schema({"year": pa.string()})) == [{"year": "2024"}, {"year": "2025"}]
     assert rows(CsvFiles(str(tmp_path / "*" / "*" / "a.csv"))) == expected
+
+
+def test_numbers_of_folders_keep_their_zeros(tmp_path: Path, rows: Rows) -> None:
+    for value in ("00501", "02134", "10001"):
+        csv(tmp_path / "zips" / f"zip={value}" / "a.csv", 1)
+    assert rows(CsvFiles(tmp_path / "zips")) == [{"v": 1, "zip": one} for one in ("00501", "02134", "10001")]
+
+    for name, values, kind in [
+        ("plain", ["0", "-7", "10", "9" * 18], pa.int64()),
+        ("minus", ["-0"], pa.string()),
+        ("minus zero", ["-01"], pa.string()),
+        ("long", ["1" * 19], pa.string()),
+        ("arabic", ["٣"], pa.string()),
+    ]:
+        for value in values:
+            csv(tmp_path / name / f"k={value}" / "a.csv", 1)
+        assert CsvFiles(tmp_path / name).schema().field("k").type == kind
+
+
+@pytest.mark.parametrize(("kind", "text"), [(CsvFiles, "v\n1\n"), (JsonLinesFiles, '{"v": 1}\n')])
+def test_a_declared_type_is_also_that_of_a_folders_column(tmp_path: Path, rows: Rows, kind: Any, text: str) -> None:
+    for value in ("501", "-3"):
+        (tmp_path / f"zip={value}").mkdir()
+        (tmp_path / f"zip={value}" / "a").write_text(text)
+
+    for declared, expected in [("string", ["-3", "501"]), ("float64", [-3.0, 501.0]), ("int16", [-3, 501])]:
+        source = kind(tmp_path, schema={"zip": declared})
+        assert source.schema().field("zip").type == pa.type_for_alias(declared)
+        assert is_fixed(source.schema().field("zip"))
+        assert [row["zip"] for row in rows(source, pa.schema([source.schema().field("zip")]))] == expected
+
+
+def test_a_folder_that_does_not_fit_the_declared_type_is_named(tmp_path: Path, rows: Rows) -> None:
+    csv(tmp_path / "zip=12" / "a.csv", 1)
+    csv(tmp_path / "zip=A1" / "a.csv", 1)
+
+    with pytest.raises(SourceError, match=r"zip=A1/a\.csv: 'A1' of its folder zip=A1 is not int64; rename it or"):
+        rows(CsvFiles(tmp_path, schema={"zip": "int64"}))
+    with pytest.raises(SourceError, match="is not list<"):
+        rows(CsvFiles(tmp_path, schema={"zip": pa.list_(pa.int64())}))
 
 
 def test_the_folder_beats_a_column_in_the_file(tmp_path: Path, rows: Rows) -> None:
