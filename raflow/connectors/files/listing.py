@@ -246,5 +246,5 @@ def _partition_type(values: Iterable[Any]) -> pa.DataType:
     values = list(values)
     if not values:
         return pa.null()
-    # Only numbers that are written back as they are: the zeros of the zip code 00501 belong to it.
-    return pa.int64() if all(re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value) for value in values) else pa.string()
+    # The zeros of the zip code 00501 belong to it; those of the month 01 and the hour 00 do not.
+    return pa.int64() if all(re.fullmatch(r"0[0-9]?|-?[1-9][0-9]{0,17}", value) for value in values) else pa.string()

@@ -370,3 +370,11 @@ def test_inputs_change_when_a_file_does(tmp_path: Path) -> None:
     csv(tmp_path / "a.csv", 23)
     assert [entry.name for entry in source.inputs()] == [entry.name for entry in before]
     assert source.inputs() != before
+
+
+def test_months_and_hours_with_a_leading_zero_are_numbers(tmp_path: Path, rows: Rows) -> None:
+    for month in ("01", "12"):
+        folder = tmp_path / f"month={month}" / "hour=00"
+        folder.mkdir(parents=True)
+        (folder / "1.csv").write_text("v\n1\n")
+    assert rows(CsvFiles(tmp_path)) == [{"v": 1, "month": month, "hour": 0} for month in (1, 12)]
