@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -17,6 +19,7 @@ from raflow.runtime.serving.address import Address, bind, unbind
 
 _STORE_SHARE = 0.25
 """Share of the machine's memory that payloads on their way may take."""
+_EXIT_S = 1.0
 
 
 class LocalEngine:
@@ -140,6 +143,7 @@ class _LocalReplica:
             calls, self._calls = self._calls, set()
         self._replica.cancel()
         self._threads.close()
+        _KILLED.add(self.name)
         for answer in calls:
             answer.set_exception(self._lost())
 
@@ -164,6 +168,19 @@ class _LocalReplica:
 
     def _lost(self) -> ReplicaLost:
         return ReplicaLost(f"replica {self.name} was killed")
+
+
+_KILLED: set[str] = set()
+"""Names of replicas whose threads may still be at work."""
+
+
+@atexit.register
+def _let_threads_end() -> None:
+    """Give threads of killed replicas a moment: one that is inside of Arrow when Python ends aborts the process."""
+    deadline = time.monotonic() + _EXIT_S
+    for thread in threading.enumerate():
+        if thread.name.rpartition(" ")[0] in _KILLED:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _memory_bytes() -> int:
