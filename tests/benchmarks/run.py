@@ -81,15 +81,22 @@ def main() -> None:
     code = _code()
     with _folder(options.data, options.rows) as data:
         _python("-m", "tests.benchmarks.generate", str(data), str(options.rows))
-        rows = [row for workload in CONTENDERS for row in _lines(workload, data, options.rounds)]
-        rows += _small(data)
+        rows = [row for workload in CONTENDERS for row in _told(_lines(workload, data, options.rounds))]
+        rows += _told(_small(data))
     flows = (["tests.benchmarks.flows", name, "--json"] for name in FLOWS)
     for module in (["tests.benchmarks.steps"], *flows, ["tests.benchmarks.http", "--json"]):
-        rows += [tuple(row) for row in json.loads(_python("-m", *module).splitlines()[-1])]
+        rows += _told([tuple(row) for row in json.loads(_python("-m", *module).splitlines()[-1])])
     if _code() != code:
         msg = "raflow's code changed while it was measured: the figures are not of one version; run again"
         raise Invalid(msg)
     _print(rows, options)
+
+
+def _told(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Print rows as soon as they are measured, too: whoever ends the run early keeps them."""
+    for row in rows:
+        print(" | ".join(row), file=sys.stderr, flush=True)
+    return rows
 
 
 def _code() -> dict[str, int]:
