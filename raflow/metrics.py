@@ -42,7 +42,7 @@ class Counts:
     dead_letters: int = 0
     """Failing records that went to the error sink."""
     busy_s: float = 0.0
-    """Seconds spent in user code and conversion, summed over replicas."""
+    """Seconds that replicas worked: of reading, user code and writing, which overlap, the longest for each unit."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(operator.add, vars(self).values(), vars(other).values()))

@@ -63,7 +63,8 @@ class Answering:
 
     def _put(self, unit: Unit, result: Result, writers: Writers, held: Any) -> None:
         if result.kind != "emit":
-            writers.write(unit, result)
+            with unit.timed("write"):
+                writers.write(unit, result)
         elif unit.order.entry in self._stage.by_name:
             unit.blocks[result.op] += 1
             block = Block(unit.key, result.op, unit.blocks[result.op], result.batch.num_rows, result.batch.nbytes)
@@ -89,7 +90,8 @@ class Answering:
         parts: dict[str, Any] = {}
         try:
             if not unit.is_over:
-                parts = writers.prepare(unit)
+                with unit.timed("write"):
+                    parts = writers.prepare(unit)
         except BaseException as error:
             unit.fail(error, "write")
         if unit.is_over:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import queue
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -102,9 +101,8 @@ class Processing:
         assert isinstance(wide, Wide)
         unit.rows_in += sum(table.num_rows for table in tables)
         unit.bytes_in += sum(table.nbytes for table in tables)
-        start = time.perf_counter()
-        result = wide.finish(*tables)
-        unit.busy_s += time.perf_counter() - start
+        with unit.timed("process"):
+            result = wide.finish(*tables)
         for batch in result.combine_chunks().to_batches():
             self._pieces(ops, unit, unit.order.entry, batch)
 
@@ -120,16 +118,14 @@ class Processing:
 
     def _timed(self, unit: Unit, rows: int, results: Iterator[Result]) -> None:
         """Pass on results as they come, and time the ops without the wait for whoever takes them."""
-        took = 0.0
+        before = unit.took["process"]
         while True:
-            start = time.perf_counter()
-            result = next(results, None)
-            took += time.perf_counter() - start
+            with unit.timed("process"):
+                result = next(results, None)
             if result is None or unit.is_over:
                 break
             self._done.put((unit, "result", result))
-        unit.busy_s += took
-        self._adapt(rows, took)
+        self._adapt(rows, unit.took["process"] - before)
 
     def _adapt(self, rows: int, took: float) -> None:
         """Aim at 50 ms a piece: long enough to pay for the hop, short enough to answer and to cancel."""

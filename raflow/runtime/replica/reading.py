@@ -49,7 +49,12 @@ class Reading:
         self._read.put(_END)
 
     def _read_split(self, unit: Unit) -> None:
-        for batch in self._batches(unit):
+        batches = self._batches(unit)
+        while True:
+            with unit.timed("read"):
+                batch = next(batches, None)
+            if batch is None:
+                break
             if self._cancelled.is_set():
                 raise Cancelled
             if unit.is_over or unit.has_enough:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -43,7 +46,8 @@ class Unit:
         self.failure: Failure | None = None
         self.widened: tuple[str, SchemaWidened] | None = None
         self.rows_in = self.bytes_in = self.rows_out = 0
-        self.busy_s = 0.0
+        self.took = dict.fromkeys(("read", "process", "write"), 0.0)
+        """Seconds of each thread, without waiting for another."""
         self.seen: Counter[str] = Counter()
         """By op: records that came to it."""
         self.written: Counter[str] = Counter()
@@ -73,6 +77,15 @@ class Unit:
     def has_enough(self) -> bool:
         """Whether the rest of it need not be looked at: all that comes of it is the beginning of a `limit`."""
         return self._gives_only and self.spreads[0].has_enough
+
+    @contextmanager
+    def timed(self, work: str) -> Iterator[None]:
+        """Count the seconds of `read`, `process` or `write`, which must not wait for one of the others."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.took[work] += time.perf_counter() - start
 
     def fail(self, error: BaseException, where: str) -> None:
         """Take the first error; a wish for a wider schema is not one."""
@@ -105,7 +118,8 @@ class Unit:
     def counts(self, bytes_out: int = 0) -> Counts:
         """Return what it has done so far."""
         kept, errors = self.letters, sum(rejects.count for rejects in self.rejects.values())
-        return Counts(self.rows_in, self.rows_out, self.bytes_in, bytes_out, errors - kept, kept, self.busy_s)
+        busy_s = max(self.took.values())
+        return Counts(self.rows_in, self.rows_out, self.bytes_in, bytes_out, errors - kept, kept, busy_s)
 
     def outcome(self, parts: dict[str, tuple[tuple[Part, ...], ...]]) -> Outcome:
         """Return what has become of it.
