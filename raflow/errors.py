@@ -21,6 +21,7 @@ RaflowError
 │  └─ StoreError             what replicas share could not be read or written
 ├─ SchemaError               types do not fit: names field, expected and found type
 │  └─ RecordError            one record does not fit; `on_error` decides what follows
+│     └─ TooManyErrors       more records failed than `max_errors` allows
 ├─ EngineError               the engine could not do what was asked
 │  ├─ NoCapacity             no replica can be placed: says needed and available
 │  ├─ ClusterUnreachable     (ConnectionError) no Ray answers at the address
@@ -142,6 +143,10 @@ class SchemaError(RaflowError):
 
 class RecordError(SchemaError):
     """One record does not fit its type; `on_error` decides what follows."""
+
+
+class TooManyErrors(RecordError):
+    """More records failed than `max_errors` allows; the run ends."""
 
 
 class EngineError(RaflowError):

@@ -296,5 +296,9 @@ class Flow:
         return launch(self, asked, block=block)
 
     def start(self, **options: Any) -> Run:
-        """Run the Flow in the background: `run(block=False)` with the same options."""
+        """Run the Flow in the background: `run(block=False)` with the same options.
+
+        Raises:
+            RaflowError: It could not start: wrong description, missing input, no cluster.
+        """
         return self.run(block=False, **options)

@@ -18,6 +18,9 @@ def from_arrow(data: Any) -> Stream:
     Args:
         data: A `pa.Table`, a `pa.RecordBatch`, or anything else that `MemorySource` takes.
 
+    Raises:
+        SourceError: It is nothing that has records, or they do not fit one schema.
+
     Example:
         >>> import pyarrow as pa
         >>> import raflow
@@ -30,6 +33,9 @@ def from_arrow(data: Any) -> Stream:
 
 def from_pandas(data: Any) -> Stream:
     """Return a stream of the rows of a `pandas.DataFrame`, without its index.
+
+    Raises:
+        pyarrow.ArrowException: Arrow has no type for the values of a column.
 
     Example:
         >>> import pandas as pd
@@ -45,6 +51,9 @@ def from_ray_dataset(dataset: Any) -> Stream:
 
     The dataset is computed now, if it is not yet. The stream runs on the Ray engine only. The blocks end with
     this process, so a run that reads them cannot be resumed.
+
+    Raises:
+        SourceError: It is no `ray.data.Dataset`.
     """
     from raflow.engines.ray.dataset import DatasetSource
 

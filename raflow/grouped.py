@@ -42,7 +42,11 @@ class Grouped:
         return self._stream._then(Aggregate(self._keys, tuple((name, *one) for name, one in aggregations.items())))
 
     def count(self, name: str = "count") -> Stream:
-        """Return one record per group: its keys and the number of its records."""
+        """Return one record per group: its keys and the number of its records.
+
+        Raises:
+            InvalidOption: A key has that name.
+        """
         return self._stream._then(Aggregate(self._keys, ((name, None, "count"),)))
 
     def map_groups(self, function: Callable[..., Any]) -> Stream:

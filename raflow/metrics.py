@@ -30,11 +30,11 @@ class Counts:
     """Sums over batches; `a + b` and `a - b` work field by field."""
 
     rows_in: int = 0
-    """Records read."""
+    """Records read, or taken from other stages."""
     rows_out: int = 0
-    """Records written."""
+    """Records written, or given to other stages."""
     bytes_in: int = 0
-    """Arrow bytes read, in memory."""
+    """Arrow bytes read or taken, in memory."""
     bytes_out: int = 0
     """Bytes written, as stored."""
     skipped: int = 0
@@ -63,9 +63,9 @@ class StageStats:
     replicas: int
     """Replicas that take work; of a stage that has ended, the most that it had."""
     units_done: int
-    """Splits committed."""
+    """Units of work that pass through it and are committed: splits, or partitions after an exchange."""
     units_total: int
-    """Splits in all; 0 while they are being listed."""
+    """Units of work in all; 0 while they are being listed."""
     replicas_lost: int = 0
     """Replicas that died and were replaced."""
     elapsed_s: float = 0.0
@@ -73,7 +73,7 @@ class StageStats:
 
     @property
     def backlog(self) -> int:
-        """Splits that are not committed yet."""
+        """Units of work that are not committed yet."""
         return self.units_total - self.units_done
 
 

@@ -35,7 +35,11 @@ class _Options(BaseModel):
 
 
 class Retry(_Options):
-    """How often, and how patiently, a failing batch is tried again."""
+    """How often, and how patiently, a failing call or batch is tried again.
+
+    Raises:
+        InvalidOption: There is no such option, or its value cannot be used.
+    """
 
     times: int = Field(default=0, ge=0)
     """Further tries after the first one."""
@@ -269,6 +273,9 @@ Http = TypeVar("Http", bound=HttpOptions)
 
 class FlowOptions(ProcessorOptions):
     """Options of a Flow; every processor option may be given here as the default of all processors.
+
+    Raises:
+        InvalidOption: There is no such option, or its value cannot be used.
 
     Example:
         >>> from raflow import Flow, FlowOptions

@@ -57,6 +57,52 @@ class Sink(ABC):
 
     An instance is a description: constructing one opens nothing. It is pickled to each replica; the
     driver keeps the original, on which it calls `start`, `commit`, `discard` and `finish`.
+
+    Example:
+        >>> import json, os, tempfile
+        >>> from pathlib import Path
+        >>> import raflow
+        >>> from raflow.sinks import Part, Writer
+        >>> class JsonFiles(raflow.Sink):
+        ...     one_node = True
+        ...
+        ...     def __init__(self, folder):
+        ...         self.folder = Path(folder)
+        ...
+        ...     def open(self, context):
+        ...         return JsonWriter(self.folder, context.run_id)
+        ...
+        ...     def commit(self, parts):
+        ...         for part in parts:
+        ...             os.replace(part.token, part.target)
+        ...
+        ...     def discard(self, parts):
+        ...         for part in parts:
+        ...             Path(part.token).unlink(missing_ok=True)
+        ...             Path(part.target).unlink(missing_ok=True)
+        >>> class JsonWriter(Writer):
+        ...     def __init__(self, folder, run_id):
+        ...         self.folder, self.run_id = folder, run_id
+        ...
+        ...     def begin(self, unit, attempt):
+        ...         self.name, self.rows = f"{self.run_id}-{unit}-{attempt}.json", []
+        ...
+        ...     def write(self, batch):
+        ...         self.rows += batch.to_pylist()
+        ...
+        ...     def prepare(self):
+        ...         if not self.rows:
+        ...             return []
+        ...         staged, target = self.folder / f".{self.name}", self.folder / self.name
+        ...         size = staged.write_text(json.dumps(self.rows))
+        ...         return [Part(str(target), len(self.rows), size, str(staged))]
+        ...
+        ...     def abort(self):
+        ...         self.rows = []
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = raflow.from_arrow([{"n": 1}, {"n": 2}]).write(JsonFiles(folder)).run(engine="local")
+        ...     print(*(path.read_text() for path in Path(folder).iterdir()))
+        [{"n": 1}, {"n": 2}]
     """
 
     local_only: bool = False

@@ -71,6 +71,26 @@ class Source(ABC):
     """Where records come from.
 
     An instance is a description: constructing one opens nothing. It is pickled to each replica.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from raflow import Flow, Source
+        >>> from raflow.sources import Split
+        >>> class Numbers(Source):
+        ...     def __init__(self, count):
+        ...         self.count = count
+        ...
+        ...     def schema(self):
+        ...         return pa.schema([("n", pa.int64())])
+        ...
+        ...     def splits(self):
+        ...         return [Split(f"numbers from {start}", start) for start in range(0, self.count, 1000)]
+        ...
+        ...     def read(self, split, columns, reject):
+        ...         numbers = range(split.payload, min(split.payload + 1000, self.count))
+        ...         yield pa.record_batch({"n": pa.array(numbers)}).select(columns.names)
+        >>> Flow().read(Numbers(2500)).group_by().agg(sum=("n", "sum")).collect(engine="local")
+        [{'sum': 3123750}]
     """
 
     local_only: bool = False

@@ -49,7 +49,8 @@ class Stream:
     returns data (`collect`, `to_arrow`, `count`, …), which runs this stream at once, or the Flow is run
     to which `write` has added it.
 
-    Those that run take `engine` ("auto", "ray" or "local") and `address` as `Flow.run` does.
+    Those that run take `engine` ("auto", "ray" or "local") and `address` as `Flow.run` does, and raise what it raises:
+    `RunFailed` with the user's error as `__cause__`, `SchemaError` where a step does not fit what is before it.
 
     Example:
         >>> import pyarrow.compute as pc
@@ -102,7 +103,12 @@ class Stream:
         return self._code(Code(function), name, options)
 
     def flat_map(self, function: Callable[..., Any], *, name: str = "", **options: Any) -> Stream:
-        """Call a function that returns or yields any number of records for each one; as `map` else."""
+        """Call a function that returns or yields any number of records for each one; as `map` else.
+
+        Raises:
+            InvalidProcessor: It cannot be called with one record.
+            InvalidOption: An option is unknown or its value cannot be used.
+        """
         return self._code(Code(function), name, options)
 
     def map_batches(self, function: Callable[..., Any], *, name: str = "", **options: Any) -> Stream:
@@ -135,7 +141,8 @@ class Stream:
             options: Of a function: options of `raflow.options.ProcessorOptions`.
 
         Raises:
-            InvalidOption: The condition is neither.
+            InvalidOption: The condition is neither, or an option cannot be used.
+            InvalidProcessor: The function cannot be called with one record.
         """
         if isinstance(condition, pc.Expression):
             if name or options:
@@ -150,18 +157,30 @@ class Stream:
     # -- columns ----------------------------------------------------------------------------------
 
     def select(self, *columns: str) -> Stream:
-        """Keep only these columns, in this order."""
+        """Keep only these columns, in this order.
+
+        Raises:
+            InvalidOption: There are none, or a name is no text.
+        """
         if not columns:
             msg = "select() keeps no column: name at least one"
             raise InvalidOption(msg)
         return self._then(Select(names_of("select", columns)))
 
     def drop(self, *columns: str) -> Stream:
-        """Leave out these columns."""
+        """Leave out these columns.
+
+        Raises:
+            InvalidOption: A name is no text.
+        """
         return self._then(Drop(names_of("drop", columns)))
 
     def rename(self, names: Mapping[str, str]) -> Stream:
-        """Rename columns: new names by old ones."""
+        """Rename columns: new names by old ones.
+
+        Raises:
+            InvalidOption: A name is no text.
+        """
         names_of("rename", (*names, *names.values()))
         return self._then(Rename(tuple(names.items())))
 
@@ -171,13 +190,20 @@ class Stream:
         Args:
             columns: By name: an expression of the columns there are, `pc.field("tip") / pc.field("fare")`,
                 or a value for all records.
+
+        Raises:
+            InvalidOption: Arrow has no type for a value.
         """
         return self._then(WithColumns(tuple((key, expression(key, one)) for key, one in columns.items())))
 
     # -- by key -----------------------------------------------------------------------------------
 
     def group_by(self, *keys: str) -> Grouped:
-        """Group by columns, for `agg`, `count` and `map_groups`. Null is a group, and so is NaN."""
+        """Group by columns, for `agg`, `count` and `map_groups`. Null is a group, and so is NaN.
+
+        Raises:
+            InvalidOption: A name is no text.
+        """
         return Grouped(self, names_of("group_by", keys))
 
     def reduce_by_key(self, function: Callable[[Any, Any], Any], *, key: str | Sequence[str], value: str) -> Stream:
@@ -187,6 +213,10 @@ class Stream:
             function: Takes two values and returns one; associative, because the order is not defined.
             key: Column of the key, or several.
             value: Column of the values.
+
+        Raises:
+            InvalidOption: There is no key, or the value is one.
+            InvalidProcessor: The function cannot be called with two values.
         """
         return self._then(ReduceByKey(function, names_of("reduce_by_key", listed(key)), value))
 
@@ -196,6 +226,10 @@ class Stream:
         Args:
             function: Gets what its annotation says, e.g. a `pd.DataFrame`, of one group.
             by: The columns to group by.
+
+        Raises:
+            InvalidOption: There is no column.
+            InvalidProcessor: The function cannot take a group.
         """
         return self._then(MapGroups(function, names_of("map_groups", listed(by))))
 
@@ -210,6 +244,9 @@ class Stream:
             on: A column that both have, a list of such, or a mapping of left to right columns.
             how: Kind of join: "inner", "left", "right", "outer", "semi" or "anti".
             suffix: Added to the right side's columns that the left side has, too.
+
+        Raises:
+            InvalidOption: There are no keys, `how` is unknown, or `other` is no stream that can meet this one.
         """
         pairs = tuple(on.items()) if isinstance(on, Mapping) else tuple((one, one) for one in listed(on))
         names_of("join", [name for pair in pairs for name in pair])
@@ -222,32 +259,55 @@ class Stream:
             by: A column, or several, most important first; each may be a pair with "ascending" or
                 "descending".
             descending: For the columns that are no pair.
+
+        Raises:
+            InvalidOption: There is no column, one is there twice, or an order is none.
         """
         given = [by] if isinstance(by, (str, tuple)) and not is_several(by) else list(by)
         order = "descending" if descending else "ascending"
         return self._then(Sort(by_of(*((one, order) if isinstance(one, str) else one for one in given))))
 
     def distinct(self, *on: str) -> Stream:
-        """Keep the first record of each value of these columns; without columns, of each record."""
+        """Keep the first record of each value of these columns; without columns, of each record.
+
+        Raises:
+            InvalidOption: A name is no text.
+        """
         return self._then(Distinct(names_of("distinct", on) or None))
 
     def repartition(self, number: int) -> Stream:
-        """Deal the records out evenly to so many units of work."""
+        """Deal the records out evenly to so many units of work.
+
+        Raises:
+            InvalidOption: It is no whole number from 1 on.
+        """
         return self._then(Repartition(whole(number, "repartition")))
 
     def sample(self, fraction: float, seed: int = 0) -> Stream:
-        """Keep about so much of the records, each with the same chance; the same ones for the same seed."""
+        """Keep about so much of the records, each with the same chance; the same ones for the same seed.
+
+        Raises:
+            InvalidOption: The fraction is no number from 0 to 1, or the seed no whole number.
+        """
         if not isinstance(fraction, (int, float)):
             msg = f"sample: fraction is {fraction!r}; it must be a number from 0 to 1"
             raise InvalidOption(msg)
         return self._then(Sample(fraction, whole(seed, "sample: seed")))
 
     def limit(self, rows: int) -> Stream:
-        """Keep the first records, in the order of the input."""
+        """Keep the first records, in the order of the input.
+
+        Raises:
+            InvalidOption: It is no whole number from 0 on.
+        """
         return self._then(Limit(whole(rows, "limit")))
 
     def union(self, *others: Stream) -> Stream:
-        """Return all records of this stream and of others, in no order; all need the same columns."""
+        """Return all records of this stream and of others, in no order; all need the same columns.
+
+        Raises:
+            InvalidOption: One is no stream, or of a Flow with other options.
+        """
         flow = self._flow_with(*others)
         return Stream(flow, united([self.node, *(one.node for one in others)]))
 
@@ -277,7 +337,12 @@ class Stream:
         return rows
 
     def to_arrow(self, *, engine: str = "auto", address: str | None = None) -> pa.Table:
-        """Run this stream and return its records as a table; those of `sort` in order."""
+        """Run this stream and return its records as a table; those of `sort` in order.
+
+        Raises:
+            RunFailed: The run failed; `__cause__` is the user's error.
+            RaflowError: It could not start: a step does not fit, a source is missing, there is no cluster.
+        """
         from raflow import collecting
 
         return collecting.table(self._alone, self.schema, engine, address)
@@ -287,7 +352,11 @@ class Stream:
         return self.to_arrow(engine=engine, address=address).to_pandas()
 
     def to_polars(self, *, engine: str = "auto", address: str | None = None) -> Any:
-        """Run this stream and return its records as a `polars.DataFrame`, which must be installed."""
+        """Run this stream and return its records as a `polars.DataFrame`.
+
+        Raises:
+            MissingExtra: polars is not installed; else what `to_arrow` raises.
+        """
         polars = extras.load("polars", "to_polars()", "polars")  # before anything runs
         return polars.from_arrow(self.to_arrow(engine=engine, address=address))
 
@@ -302,6 +371,10 @@ class Stream:
 
         The run starts with the first batch that is asked for. What is not taken yet waits in bounded memory:
         a few units of work, then the run waits. Closing the iterator stops the run.
+
+        Raises:
+            RunFailed: The run failed; `__cause__` is the user's error.
+            RaflowError: It could not start.
         """
         from raflow import collecting
 

@@ -25,10 +25,12 @@ from tests.http.hosts import serving
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-FILES = ["connectors.files.parquet", "connectors.files.csv", "connectors.files.jsonl"]
-STEPS = ["chain", "chain.workflow", "inferred", "spec.flowspec"]
-WORKFLOWS = [*(f"workflows.{name}" for name in STEPS), "runtime.steps.heartbeat"]
-MODULES = ["flow", "frames", "http.collector", "http.service", "options", "processors", "stream", *FILES, *WORKFLOWS]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "raflow").rglob("*.py")
+    if re.search("^ *>>> ", path.read_text(), re.MULTILINE)
+)
+"""Those with examples in docstrings."""
 
 
 class OwnOutput(doctest.OutputChecker):
@@ -42,7 +44,7 @@ class OwnOutput(doctest.OutputChecker):
 def test_examples_in_docstrings_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAFLOW_ENGINE", "local")  # a Ray for a few lines costs seconds
     runner = doctest.DocTestRunner(checker=OwnOutput())
-    for example in doctest.DocTestFinder().find(importlib.import_module(f"raflow.{name}")):
+    for example in doctest.DocTestFinder().find(importlib.import_module(name)):
         runner.run(example)
     assert runner.tries > 0
     assert runner.failures == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -143,6 +144,12 @@ def within(name: str, package: str) -> bool:
 def test_every_module_has_its_place_in_the_layers() -> None:
     tops = {name.partition(".")[0] for name in modules()}
     assert tops == set().union(*LAYERS)
+
+
+def test_contributing_draws_the_same_layers() -> None:
+    drawn = re.search(r"keeps this\.\n\n((?: {4}.+\n)+)", (ROOT / "CONTRIBUTING.md").read_text())
+    assert drawn
+    assert [set(re.split(" {3,}", line.strip())[0].split()) for line in drawn[1].splitlines()] == LAYERS[1:-1]
 
 
 def test_modules_import_only_from_their_own_layer_or_below() -> None:

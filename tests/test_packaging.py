@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import raflow
+from tests import test_layers
 
 ROOT = Path(__file__).parents[1]
+OF_OTHERS = {"pydantic_core", "psutil", "IPython"}
+"""What pydantic brings, and what is used where it happens to be there."""
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -38,6 +44,20 @@ def wheel(uv: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     run(uv, "build", "--wheel", "--out-dir", folder, ROOT, cwd=folder)
     return next(folder.glob("*.whl"))
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    declared = set(re.findall(r'"([\w-]+)[^"]*>=', text[text.index("\ndependencies") : text.index("\ntest = ")]))
+    known, distributions = test_layers.modules(), packages_distributions()
+    used = {one.of.lstrip(":").partition(".")[0] for one in test_layers.imports() if one.of not in known}
+    used -= {*sys.stdlib_module_names, *OF_OTHERS}
+    assert {"ray", "google", "fastapi"} <= used
+    assert [name for name in used if declared.isdisjoint(_as_declared(distributions.get(name, [])))] == []
+
+
+def _as_declared(names: Sequence[str]) -> set[str]:
+    return {name.lower().replace("_", "-") for name in names}
 
 
 def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:

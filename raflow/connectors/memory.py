@@ -30,6 +30,12 @@ class MemorySource(Source):
     Raises:
         SourceError: The records do not fit one schema.
         InvalidOption: `rows_per_split` is no number of records.
+
+    Example:
+        >>> from raflow import Flow
+        >>> from raflow.connectors.memory import MemorySource
+        >>> Flow().read(MemorySource([{"n": 1}, {"n": 2}])).count(engine="local")
+        2
     """
 
     def __init__(self, data: Any, *, rows_per_split: int = 10_000) -> None:
@@ -72,7 +78,16 @@ class MemorySource(Source):
 
 
 class MemorySink(Sink):
-    """Keeps what was committed in the driver's process; a unit that is done again replaces its rows."""
+    """Keeps what was committed in the driver's process; a unit that is done again replaces its rows.
+
+    Example:
+        >>> from raflow import Flow
+        >>> from raflow.connectors.memory import MemorySink, MemorySource
+        >>> sink = MemorySink()
+        >>> run = Flow().read(MemorySource([{"n": 1}, {"n": 2}])).write(sink).run(engine="local")
+        >>> sink.records()
+        [{'n': 1}, {'n': 2}]
+    """
 
     in_driver = True
 

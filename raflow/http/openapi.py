@@ -76,7 +76,7 @@ class Documented(FastAPI):
 
 
 _VALIDATION = "HTTPValidationError"
-_ERRORS = {
+_REFUSALS = {
     "400": "The body cannot be parsed",
     "401": "Who asks is not proven",
     "default": "What the processor raises, beyond a limit (408, 413, 429, 503, 504), or an error (500)",
@@ -87,7 +87,7 @@ _DETAIL = {"type": "object", "properties": {"detail": {}, "error_id": {"type": "
 def _add_refusals(operation: Json) -> None:
     """Add the replies that any processor may give, where it does not say more of them itself."""
     applies = {"400": "requestBody" in operation, "401": "security" in operation, "default": True}
-    for status, means in _ERRORS.items():
+    for status, means in _REFUSALS.items():
         if applies[status]:
             reply = {"description": means, "content": {JSON: {"schema": _DETAIL}}}
             operation["responses"].setdefault(status, reply)

@@ -23,9 +23,8 @@ def _address(connection: HTTPConnection) -> str:
 class RateLimit:
     """Refuses what a client asks beyond a rate: 429 with `Retry-After`.
 
-    `service.add_middleware(RateLimit, requests=10, per_s=1)`. A client may ask for `requests` at once; the
-    allowance comes back evenly over `per_s`. Each replica counts for itself, so that n replicas let up to n
-    times as much through, unless they are given a store that they share.
+    A client may ask for `requests` at once; the allowance comes back evenly over `per_s`. Each replica counts for
+    itself, so that n replicas let up to n times as much through, unless they are given a store that they share.
 
     Args:
         app: The application inside.
@@ -38,6 +37,12 @@ class RateLimit:
 
     Raises:
         InvalidOption: A number is not positive, or the store none.
+
+    Example:
+        >>> from raflow import Flow
+        >>> from raflow.http import RateLimit
+        >>> service = Flow().service("/prices")
+        >>> service.add_middleware(RateLimit, requests=10, per_s=1)
     """
 
     def __init__(

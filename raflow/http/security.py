@@ -115,7 +115,7 @@ class BearerCredentials:
 
 
 class ApiKey(SecurityBase):
-    """A key in a header, as a dependency: `caller: Annotated[str, ApiKey({"shop": SHOP_KEY})]`.
+    """A key in a header, as a dependency.
 
     The parameter gets the name of the key; a request without a known key gets 401. Only digests of the
     keys are kept.
@@ -126,6 +126,16 @@ class ApiKey(SecurityBase):
 
     Raises:
         InvalidOption: A key is empty, or there is none.
+
+    Example:
+        >>> from typing import Annotated
+        >>> from raflow import Flow
+        >>> from raflow.http import ApiKey
+        >>> @Flow().service("/office").endpoint("/me")
+        ... def me(who: Annotated[str, ApiKey({"ada": "her-key"})]) -> str:
+        ...     return who
+        >>> me("ada")
+        'ada'
     """
 
     def __init__(self, keys: Secret | Mapping[str, Secret], header: str = "X-API-Key") -> None:

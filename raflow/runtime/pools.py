@@ -8,12 +8,11 @@ from collections import deque
 from concurrent.futures import wait
 
 from raflow import units
-from raflow.errors import NoCapacity, ReplicaLost, RunFailed
+from raflow.errors import NoCapacity, ReplicaLost, RunFailed, TooManyErrors
 from raflow.metrics import Resized, Status
 from raflow.runtime.failure import run_failed
 from raflow.runtime.passage import Passage
 from raflow.runtime.pool import Member
-from raflow.runtime.replica.rejects import TooManyErrors
 from raflow.runtime.scaling.allocation import fits, used
 from raflow.runtime.scaling.autoscaler import decide
 from raflow.runtime.scaling.look import Looks, room

@@ -109,7 +109,11 @@ class Run:
         return self._preview() if self._preview else []
 
     def raise_error(self) -> None:
-        """Raise what ended the run, if anything did."""
+        """Raise what ended the run, if anything did.
+
+        Raises:
+            RunFailed: It failed; `__cause__` is the user's error.
+        """
         error = self._driver.error
         if isinstance(error, RunFailed):
             raise error from error.__cause__

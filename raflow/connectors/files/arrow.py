@@ -52,6 +52,9 @@ class ArrowFiles(Files):
             compression: Of the output: lz4 (default), zstd or "none".
             max_rows_per_file: Rows after which a new output file begins.
             if_exists: What happens to data in the output folder: "error", "overwrite" or "append".
+
+        Raises:
+            InvalidOption: A value cannot be used.
         """
         super().__init__(
             path,

@@ -1,6 +1,6 @@
 """The four file formats as writers: Arrow batches in, bytes out.
 
-Where the bytes go is `staging.py`; which file a record goes to is `writing.py`.
+Where the bytes go is `staging`; which file a record goes to is `writing.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One path or URL with what is needed to reach it, and the mapping of foreign errors to raflow's own.
 
-Reading is in `reading.py` and the formats, writing in `writing.py`.
+Reading is in `files.py` and the formats, writing in `writing.py`.
 """
 
 from __future__ import annotations

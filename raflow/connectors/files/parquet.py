@@ -58,6 +58,9 @@ class ParquetFiles(Files):
             compression: Of the output: snappy (default), zstd, gzip, lz4, brotli or "none".
             max_rows_per_file: Rows after which a new output file begins.
             if_exists: What happens to data in the output folder: "error", "overwrite" or "append".
+
+        Raises:
+            InvalidOption: A value cannot be used.
         """
         super().__init__(
             path,

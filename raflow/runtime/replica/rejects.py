@@ -8,13 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from raflow.errors import RecordError
+from raflow.errors import TooManyErrors
 from raflow.letters import batch_of, letter, row_as_json
 from raflow.sources import Rejected
-
-
-class TooManyErrors(RecordError):
-    """More records failed than `max_errors` allows."""
 
 
 class Rejects:

@@ -15,9 +15,10 @@ from raflow import convert
 from raflow.code import Code
 from raflow.dependencies.needs import routine_of
 from raflow.dependencies.side_output import Pushed
+from raflow.errors import TooManyErrors
 from raflow.plan import Op
 from raflow.runtime.replica import keeping
-from raflow.runtime.replica.rejects import Rejects, TooManyErrors
+from raflow.runtime.replica.rejects import Rejects
 
 
 class UserCode:

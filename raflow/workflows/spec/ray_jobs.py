@@ -63,6 +63,7 @@ class RayJobs:
         InvalidOption: There is no address.
 
     Example:
+        >>> from raflow import FlowSpec, app, step
         >>> class Plan(FlowSpec):
         ...     @app("models/route.py:solve", options={"duration": 30})
         ...     @step
