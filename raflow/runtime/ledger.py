@@ -13,10 +13,7 @@ import json
 import logging
 import os
 import secrets
-import socket
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -25,59 +22,14 @@ from fsspec.utils import get_protocol
 
 from raflow.credentials import Credentials, redact
 from raflow.errors import ResumeError, SinkError
-from raflow.metrics import Counts, Status
-from raflow.sinks import Part
-from raflow.sources import Input, Split
+from raflow.metrics import Status
+from raflow.runtime.owner import is_alive, this_process
+from raflow.runtime.records import OpRecord
 
 _NO_KEYS = Credentials()
 _FORGOTTEN = timedelta(days=7)
-BEAT_S = 60.0
-"""How often a living run says so."""
-_LEASE = timedelta(minutes=10)
-"""Silence after which a run of another host counts as dead."""
 
 log = logging.getLogger("raflow")
-
-
-@dataclass
-class UnitRecord:
-    """What the ledger knows of one unit of work."""
-
-    attempt: int = 0
-    parts: tuple[tuple[Part, ...], ...] = ()
-    """Per sink to which its records come, in the plan's order."""
-    schemas: dict[str, str] = field(default_factory=dict)
-    """By op that writes; absent if it wrote nothing."""
-    counts: dict[str, Counts] = field(default_factory=dict)
-    """By stage."""
-    failed: dict[str, int] = field(default_factory=dict)
-    """By op: failing records."""
-    committed: bool = False
-
-
-@dataclass
-class OpRecord:
-    """What the ledger knows of one op: as an entry, as one that writes, or both."""
-
-    splits: list[Split] | None = None
-    """Units of work that begin here; None while they are not known."""
-    columns: str | None = None
-    """Agreed schema of a source."""
-    where: str | None = None
-    """Of a source: the condition by which its splits leave out records; empty for none, None where it is not known."""
-    partitions: int | None = None
-    """Of the exchange before a wide op."""
-    all_of: int | None = None
-    """Of a wide op: the input of which every partition has all rows."""
-    given: list[str | None] | None = None
-    """Of a wide op: the columns of each input, as far as they are known before the run."""
-    bounds: str | None = None
-    """Of a range exchange: where its partitions end."""
-    units: dict[int, UnitRecord] = field(default_factory=dict)
-    started: list[Any] = field(default_factory=list)
-    """What each sink's `start` returned."""
-    agreed: str | None = None
-    """Agreed schema of what it writes."""
 
 
 class Ledger:
@@ -102,8 +54,8 @@ class Ledger:
         try:
             header = self._read("run.json")
             # Another process that took the run for dead may have gone on with it: it is the owner then.
-            if header and {**header["owner"], "time": 0} == {**_owner(), "time": 0}:
-                self._write("run.json", {**header, "owner": _owner()})
+            if header and {**header["owner"], "time": 0} == {**this_process(), "time": 0}:
+                self._write("run.json", {**header, "owner": this_process()})
         except Exception as error:  # the next beat may get through
             log.warning("run %s could not say that it is alive: %s", self.run_id, redact(str(error)))
 
@@ -115,7 +67,7 @@ class Ledger:
             SinkError: The folder cannot be written.
         """
         ledger = cls(root, new_run_id(), credentials)
-        ledger._write("run.json", {"flow_id": flow_id, "run_id": ledger.run_id, "owner": _owner()})
+        ledger._write("run.json", {"flow_id": flow_id, "run_id": ledger.run_id, "owner": this_process()})
         return ledger
 
     @classmethod
@@ -144,12 +96,12 @@ class Ledger:
         if end and end["status"] == Status.SUCCEEDED.value:
             msg = f"run {ledger.run_id} has succeeded; there is nothing to resume"
             raise ResumeError(msg)
-        if not end and _is_alive(header["owner"]):
+        if not end and is_alive(header["owner"]):
             owner = header["owner"]
             msg = f"run {ledger.run_id} is still alive: process {owner['pid']} on {owner['host']}; stop it first"
             raise ResumeError(msg)
         ledger._forget_end()
-        ledger._write("run.json", {**header, "owner": _owner()})
+        ledger._write("run.json", {**header, "owner": this_process()})
         return ledger
 
     def record(self, events: Iterable[dict[str, Any]]) -> None:
@@ -168,7 +120,7 @@ class Ledger:
         for name in names:
             for line in self.fs.cat_file(name).decode().splitlines():
                 event = json.loads(line)
-                _apply(event, ops.setdefault(event["op"], OpRecord()))
+                ops.setdefault(event["op"], OpRecord()).apply(event)
         self._segment = int(names[-1].rsplit("/", 1)[-1].split(".")[0]) + 1 if names else 0
         return ops
 
@@ -190,7 +142,7 @@ class Ledger:
         header = other._read("run.json")
         if header is None:
             return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
-        return other._read("end.json") is not None or not _is_alive(header["owner"])
+        return other._read("end.json") is not None or not is_alive(header["owner"])
 
     def _write(self, name: str, value: Any) -> None:
         self._put(name, json.dumps(value, indent=1))
@@ -215,41 +167,6 @@ class Ledger:
     def _forget_end(self) -> None:
         if self.fs.exists(f"{self.path}/end.json"):
             self.fs.rm_file(f"{self.path}/end.json")
-
-
-def splits_event(op: str, splits: list[Split]) -> dict[str, Any]:
-    """Return the event that holds an entry's splits."""
-    rows = [
-        [one.name, one.payload, one.rows, one.bytes, [[i.name, i.size, i.version] for i in one.inputs]]
-        for one in splits
-    ]
-    return {"event": "splits", "op": op, "splits": rows}
-
-
-def prepared_event(op: str, unit: int, record: UnitRecord) -> dict[str, Any]:
-    """Return the event that must be durable before the unit's parts are published."""
-    parts = [[[p.target, p.rows, p.size_bytes, p.token] for p in group] for group in record.parts]
-    counts = {stage: vars(count) for stage, count in record.counts.items()}
-    return {
-        "event": "prepared", "op": op, "unit": unit, "attempt": record.attempt,
-        "parts": parts, "schemas": record.schemas, "counts": counts, "failed": record.failed,
-    }  # fmt: skip
-
-
-def _apply(event: dict[str, Any], op: OpRecord) -> None:
-    kind = event["event"]
-    if kind == "splits":
-        op.splits = [Split(n, p, r, b, tuple(Input(*i) for i in inputs)) for n, p, r, b, inputs in event["splits"]]
-    elif kind == "prepared":
-        parts = tuple(tuple(Part(*part) for part in group) for group in event["parts"])
-        counts = {stage: Counts(**count) for stage, count in event["counts"].items()}
-        op.units[event["unit"]] = UnitRecord(event["attempt"], parts, event["schemas"], counts, event["failed"])
-    elif kind == "committed":
-        op.units[event["unit"]].committed = True
-    elif kind == "repeat":
-        op.units[event["unit"]].committed = False
-    else:
-        setattr(op, kind, event["value"])  # started, columns, where, agreed, partitions, all_of, given, bounds
 
 
 def new_run_id() -> str:
@@ -284,31 +201,6 @@ def _last(root: str, flow_id: str, credentials: Credentials) -> str:
             return run_id
     msg = f"flow {flow_id!r} has no run in {redact(root)}"
     raise ResumeError(msg)
-
-
-def _owner() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "time": time.time(),
-    }
-
-
-def _is_alive(owner: dict[str, Any]) -> bool:
-    if owner["host"] != socket.gethostname():
-        return time.time() - float(owner["time"]) < _LEASE.total_seconds()
-    return bool(_started(owner["pid"]) == owner["started"])
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot; None if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 def _is_local(fs: Any) -> bool:

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from raflow.credentials import Credentials
 from raflow.errors import ResumeError, SinkError
 from raflow.metrics import Counts, Status
-from raflow.runtime.ledger import Ledger, UnitRecord, new_run_id, prepared_event, splits_event
+from raflow.runtime.ledger import Ledger, new_run_id
+from raflow.runtime.records import UnitRecord, prepared_event, splits_event
 from raflow.sinks import Part
 from raflow.sources import Input, Split
 from tests.stores import Bucket
