@@ -249,7 +249,7 @@ def test_a_url_without_its_driver_says_what_to_install() -> None:
 def test_an_unknown_bucket_is_told_by_name(s3: Bucket) -> None:
     with pytest.raises(SourceError, match="the bucket 'nonesuch' does not exist; check its name"):
         run(same, ParquetFiles("s3://nonesuch/x.parquet", storage_options=s3.storage_options))
-    with pytest.raises(SinkError, match="s3://nonesuch/out: the bucket does not exist; check its name"):
+    with pytest.raises(SinkError, match="s3://nonesuch/out: the bucket 'nonesuch' does not exist; check its name"):
         run(same, RECORDS, ParquetFiles("s3://nonesuch/out", storage_options=s3.storage_options))
 
 
