@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import fsspec
-from fsspec.utils import get_protocol
-
 from raflow.credentials import Credentials, redact
-from raflow.errors import ResumeError, SinkError
+from raflow.errors import ConnectorError, ResumeError, SinkError, SourceError
+from raflow.foreign import foreign_errors
 from raflow.metrics import Status
+from raflow.places import Location
 from raflow.runtime.owner import is_alive, this_process
 from raflow.runtime.records import OpRecord
 
-_NO_KEYS = Credentials()
 _FORGOTTEN = timedelta(days=7)
 
 log = logging.getLogger("raflow")
@@ -35,19 +34,21 @@ log = logging.getLogger("raflow")
 class Ledger:
     """The ledger of one run; written by one thread of the driver.
 
+    Its methods raise SourceError where it cannot be read, SinkError where it cannot be written.
+
     Args:
         root: Folder of all ledgers: a path or any fsspec URL.
         run_id: Of the run.
         credentials: The Flow's, for `s3://` and `gs://`.
     """
 
-    def __init__(self, root: str, run_id: str, credentials: Credentials = _NO_KEYS) -> None:
-        self.root = root
+    def __init__(self, root: str, run_id: str, credentials: Credentials | None = None) -> None:
         self.run_id = run_id
-        self._credentials = credentials
-        self.fs, path = _files(root, credentials)
-        self.path = f"{path.rstrip('/')}/{run_id}"
+        self._root = replace(Location.of(root), credentials=credentials)
         self._segment = 0
+
+    def _of(self, run_id: str) -> Ledger:
+        return Ledger(self._root.url, run_id, self._root.credentials)
 
     def beat(self) -> None:
         """Say that the run is alive, to other hosts, which cannot see its process; an error is only logged."""
@@ -60,7 +61,7 @@ class Ledger:
             log.warning("run %s could not say that it is alive: %s", self.run_id, redact(str(error)))
 
     @classmethod
-    def create(cls, root: str, flow_id: str, credentials: Credentials = _NO_KEYS) -> Ledger:
+    def create(cls, root: str, flow_id: str, credentials: Credentials | None = None) -> Ledger:
         """Begin the ledger of a new run.
 
         Raises:
@@ -71,7 +72,7 @@ class Ledger:
         return ledger
 
     @classmethod
-    def reopen(cls, root: str, run_id: str, flow_id: str, credentials: Credentials = _NO_KEYS) -> Ledger:
+    def reopen(cls, root: str, run_id: str, flow_id: str, credentials: Credentials | None = None) -> Ledger:
         """Continue the ledger of an earlier run.
 
         Args:
@@ -82,27 +83,40 @@ class Ledger:
 
         Raises:
             ResumeError: There is no such run, it is of another Flow, has succeeded, or is still alive.
+            SourceError: The folder cannot be read.
         """
-        ledger = cls(root, _last(root, flow_id, credentials) if run_id == "last" else run_id, credentials)
-        header = ledger._read("run.json")
-        if header is None:
-            there = ", ".join(_runs(root, credentials)[-5:]) or "none"
-            msg = f"there is no run {run_id!r} in {redact(root)}; runs there: {there}"
-            raise ResumeError(msg)
-        if header["flow_id"] != flow_id:
-            msg = f"run {run_id} is of flow {header['flow_id']!r}, not of {flow_id!r}"
-            raise ResumeError(msg)
-        end = ledger._read("end.json")
-        if end and end["status"] == Status.SUCCEEDED.value:
-            msg = f"run {ledger.run_id} has succeeded; there is nothing to resume"
-            raise ResumeError(msg)
-        if not end and is_alive(header["owner"]):
-            owner = header["owner"]
-            msg = f"run {ledger.run_id} is still alive: process {owner['pid']} on {owner['host']}; stop it first"
-            raise ResumeError(msg)
+        ledger = cls(root, run_id, credentials)
+        if run_id == "last":
+            ledger = ledger._newest(flow_id)
+        header = ledger._resumable(flow_id)
         ledger._forget_end()
         ledger._write("run.json", {**header, "owner": this_process()})
         return ledger
+
+    def _newest(self, flow_id: str) -> Ledger:
+        for ledger in map(self._of, reversed(self._listed())):
+            header = ledger._read("run.json")
+            if header and header["flow_id"] == flow_id:
+                return ledger
+        msg = f"flow {flow_id!r} has no run in {self._root.shown}"
+        raise ResumeError(msg)
+
+    def _resumable(self, flow_id: str) -> dict[str, Any]:
+        """Return what the ledger says of the run, which must be one that can be continued."""
+        header, end = self._read("run.json"), self._read("end.json")
+        if header is None:
+            there = ", ".join(self._listed()[-5:]) or "none"
+            msg = f"there is no run {self.run_id!r} in {self._root.shown}; runs there: {there}"
+        elif header["flow_id"] != flow_id:
+            msg = f"run {self.run_id} is of flow {header['flow_id']!r}, not of {flow_id!r}"
+        elif end and end["status"] == Status.SUCCEEDED.value:
+            msg = f"run {self.run_id} has succeeded; there is nothing to resume"
+        elif not end and is_alive(header["owner"]):
+            owner = header["owner"]
+            msg = f"run {self.run_id} is still alive: process {owner['pid']} on {owner['host']}; stop it first"
+        else:
+            return dict(header)
+        raise ResumeError(msg)
 
     def record(self, events: Iterable[dict[str, Any]]) -> None:
         """Write events durably, as one segment."""
@@ -114,21 +128,24 @@ class Ledger:
     def replay(self) -> dict[str, OpRecord]:
         """Return what the segments say, by op."""
         ops: dict[str, OpRecord] = {}
-        self.fs.invalidate_cache()
-        found = self.fs.ls(f"{self.path}/log", detail=False) if self.fs.exists(f"{self.path}/log") else []
-        names = sorted(name for name in found if name.endswith(".jsonl"))  # others were cut short by a full disk
-        for name in names:
-            for line in self.fs.cat_file(name).decode().splitlines():
-                event = json.loads(line)
-                ops.setdefault(event["op"], OpRecord()).apply(event)
-        self._segment = int(names[-1].rsplit("/", 1)[-1].split(".")[0]) + 1 if names else 0
+        found = self._listed(self.run_id, "log")
+        names = [name for name in found if name.endswith(".jsonl")]  # others were cut short by a kill
+        with self._reaching("read", SourceError):
+            for name in names:
+                for line in self._root.fs.cat_file(self._path(self.run_id, "log", name)).decode().splitlines():
+                    event = json.loads(line)
+                    ops.setdefault(event["op"], OpRecord()).apply(event)
+        self._segment = int(names[-1].split(".")[0]) + 1 if names else 0
         return ops
 
     def end(self, status: Status) -> None:
         """Say how the run ended; the log of a run that succeeded is not needed any more."""
         self._write("end.json", {"status": status.value})
-        if status is Status.SUCCEEDED and self.fs.exists(f"{self.path}/log"):
-            self.fs.rm(f"{self.path}/log", recursive=True)
+        if status is Status.SUCCEEDED:
+            with self._reaching("written", SinkError):
+                fs, path = self._root.fs, self._path(self.run_id, "log")
+                if fs.exists(path):
+                    fs.rm(path, recursive=True)
 
     def fail(self) -> None:
         """Say that the run could not even start."""
@@ -138,35 +155,49 @@ class Ledger:
         """Return whether a run has ended or died, so that what it staged may be swept."""
         if run_id == self.run_id:
             return False
-        other = Ledger(self.root, run_id, self._credentials)
+        other = self._of(run_id)
         header = other._read("run.json")
         if header is None:
             return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
         return other._read("end.json") is not None or not is_alive(header["owner"])
 
+    def _forget_end(self) -> None:
+        if self._read("end.json") is not None:
+            with self._reaching("written", SinkError):
+                self._root.fs.rm_file(self._path(self.run_id, "end.json"))
+
     def _write(self, name: str, value: Any) -> None:
         self._put(name, json.dumps(value, indent=1))
 
     def _put(self, name: str, text: str) -> None:
-        try:
-            if _is_local(self.fs):
-                _write_durably(f"{self.path}/{name}", text.encode())
-            else:
-                self.fs.pipe_file(f"{self.path}/{name}", text.encode())
-        except Exception as error:
-            hint = "set RAFLOW_LEDGER or FlowOptions(ledger_url=...)"
-            msg = f"the ledger at {redact(self.root)} cannot be written: {redact(str(error))}; {hint}"
-            raise SinkError(msg) from error
+        with self._reaching("written", SinkError):
+            # Private: the tokens of staged uploads let their holder finish them.
+            self._root.write(self._path(self.run_id, name), text.encode(), folder_mode=0o700)
 
     def _read(self, name: str) -> Any:
-        try:
-            return json.loads(self.fs.cat_file(f"{self.path}/{name}"))
-        except FileNotFoundError:
-            return None
+        with self._reaching("read", SourceError):
+            try:
+                return json.loads(self._root.fs.cat_file(self._path(self.run_id, name)))
+            except FileNotFoundError:
+                return None
 
-    def _forget_end(self) -> None:
-        if self.fs.exists(f"{self.path}/end.json"):
-            self.fs.rm_file(f"{self.path}/end.json")
+    def _listed(self, *folders: str) -> list[str]:
+        """Return the names in a folder, sorted; none where it is not there."""
+        found: list[str] = []
+        with self._reaching("read", SourceError):
+            self._root.fs.invalidate_cache()
+            with suppress(FileNotFoundError):
+                found = self._root.fs.ls(self._path(*folders), detail=False)
+            if not found:
+                self._root.require_bucket()
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
+
+    def _path(self, *names: str) -> str:
+        return "/".join((self._root.path.rstrip("/"), *names))
+
+    def _reaching(self, how: str, error: type[ConnectorError]) -> AbstractContextManager[None]:
+        what = f"the ledger of run {self.run_id} at {self._root.shown} cannot be {how}"
+        return foreign_errors(f"{what} (see RAFLOW_LEDGER and FlowOptions.ledger_url)", error, self._root)
 
 
 def new_run_id() -> str:
@@ -179,39 +210,3 @@ def _began(run_id: str) -> datetime:
         return datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
     except ValueError:
         return datetime.now(timezone.utc)
-
-
-def _files(root: str, credentials: Credentials) -> tuple[Any, str]:
-    """Return the file system of a folder, and its path there."""
-    url = os.path.expanduser(root)
-    files, path = fsspec.core.url_to_fs(url, **credentials.storage_options(get_protocol(url)))
-    return files, str(path)
-
-
-def _runs(root: str, credentials: Credentials) -> list[str]:
-    fs, path = _files(root, credentials)
-    fs.invalidate_cache()
-    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)) if fs.exists(path) else []
-
-
-def _last(root: str, flow_id: str, credentials: Credentials) -> str:
-    for run_id in reversed(_runs(root, credentials)):
-        header = Ledger(root, run_id, credentials)._read("run.json")
-        if header and header["flow_id"] == flow_id:
-            return run_id
-    msg = f"flow {flow_id!r} has no run in {redact(root)}"
-    raise ResumeError(msg)
-
-
-def _is_local(fs: Any) -> bool:
-    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-
-
-def _write_durably(path: str, data: bytes) -> None:
-    # Private: the tokens of staged uploads let their holder finish them.
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with open(f"{path}.tmp", "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.tmp", path)
