@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
-import fsspec
 import pyarrow as pa
 
 from raflow.connectors.memory import ArrivingSink, MemorySink, OrderedSink
@@ -16,6 +15,7 @@ from raflow.errors import RunFailed
 from raflow.flow import Flow
 from raflow.launch import Request, launch
 from raflow.metrics import Status
+from raflow.places import Location
 from raflow.plan import Plan
 from raflow.pushdown import explained
 from raflow.runtime.intake import typed
@@ -109,9 +109,9 @@ def _running(flow: Flow, engine: str, address: str | None) -> Iterator[Run]:
             run.stop()
             run.settled()
     finally:
-        files, path = fsspec.core.url_to_fs(ledger)
-        if files.exists(path):
-            files.rm(path, recursive=True)
+        place = Location(ledger)
+        if place.fs.exists(place.path):
+            place.fs.rm(place.path, recursive=True)
 
 
 def _finish(run: Run) -> None:

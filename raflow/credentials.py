@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from raflow.errors import InvalidOption
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _PARAMETER = re.compile(r"(?<=[?&])([\w.%~-]+)=[^&\s]*")
 _SECRET_NAME = re.compile(r"token|secret|key|passw|pwd|signature|credential|^sig$", re.I)
+_LOGINS = {"anon", "browser", "cache", "cloud", "google_default"}
+"""Values of gcsfs's `token` that are none: they say how to get one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class Credentials:
             return {"token": _google(self.gcp_service_account_info.get_secret_value())}
         return {}
 
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be shown."""
+        return [value.get_secret_value() for value in vars(self).values() if isinstance(value, SecretStr)]
+
 
 def _google(info: str) -> Any:
     """Return google-auth credentials from a key or a workload identity pool configuration."""
@@ -52,6 +60,19 @@ def _google(info: str) -> Any:
 def redact(text: str) -> str:
     """Return text in which the user part and secret parameters of URLs read `***`."""
     return _PARAMETER.sub(_redacted, _USER.sub("***@", text))
+
+
+def secrets_of(url: str, options: Mapping[str, Any]) -> list[str]:
+    """Return what of a URL and of keyword arguments for fsspec must not be shown, were it alone."""
+    return [*_USER.findall(url), *_secrets_in(options)]
+
+
+def _secrets_in(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _secrets_in(value)
+        elif isinstance(value, str) and value and value not in _LOGINS and _SECRET_NAME.search(name):
+            yield value
 
 
 def _redacted(parameter: re.Match[str]) -> str:

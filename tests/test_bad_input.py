@@ -249,8 +249,19 @@ def test_a_url_without_its_driver_says_what_to_install() -> None:
 def test_an_unknown_bucket_is_told_by_name(s3: Bucket) -> None:
     with pytest.raises(SourceError, match="the bucket 'nonesuch' does not exist; check its name"):
         run(same, ParquetFiles("s3://nonesuch/x.parquet", storage_options=s3.storage_options))
-    with pytest.raises(SinkError, match="s3://nonesuch/out: the bucket does not exist; check its name"):
+    with pytest.raises(SinkError, match="s3://nonesuch/out: the bucket 'nonesuch' does not exist; check its name"):
         run(same, RECORDS, ParquetFiles("s3://nonesuch/out", storage_options=s3.storage_options))
+
+
+def test_a_ledger_that_cannot_be_read_is_told_by_name(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    keys = {"aws_access_key_id": "AKIA", "aws_secret_access_key": SECRET}
+    flow = Flow("bad", FlowOptions(ledger_url="s3://nonesuch/ledgers", **keys))
+    flow.add_consumer(consumer(source=RECORDS, name="p")(same))
+    told = "the ledger of run last at s3://nonesuch/ledgers cannot be read .*: the bucket 'nonesuch' does not exist"
+    with pytest.raises(SourceError, match=told) as caught:
+        flow.run(engine="local", resume="last")
+    assert SECRET not in str(caught.value)
 
 
 UNREACHABLE = {
@@ -355,7 +366,7 @@ def test_what_this_user_may_not_do_is_told_by_name(closed: Path) -> None:
         "closed/folder/*.parquet: no permission",
         f"reading {closed}/closed: no permission",
         "closed/out: no permission",
-        "closed/ledger cannot be written: [Errno 13] Permission denied",
+        "closed/ledger cannot be written (see RAFLOW_LEDGER and FlowOptions.ledger_url): no permission",
     ]
     assert len(told) == len(expected), ended.stderr
     assert [line for want, line in zip(expected, told, strict=True) if want not in line] == []

@@ -96,6 +96,7 @@ def test_every_public_object_says_what_it_is(name: str) -> None:
         ("from raflow import Flow, Service, collector, endpoint", ["fastapi", "starlette", "uvicorn", "anyio"]),
         ("from raflow import Flow, FlowOptions, consumer", ["ray", "pandas", "s3fs", "gcsfs", "rich", "click"]),
         ("from raflow.connectors.files import ParquetFiles, CsvFiles", ["ray", "pandas", "s3fs", "gcsfs"]),
+        ("from raflow.checkpoints.store import Checkpoints; Checkpoints('x')", ["ray", "pandas", "pyarrow", "fsspec"]),
         ("import raflow.cli", ["ray", "pandas", "pyarrow", "pydantic", "fsspec"]),
         ("import raflow.launch", ["ray", "pandas", "s3fs", "gcsfs", "IPython"]),
     ],

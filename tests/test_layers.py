@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"raflow"},  # the lazy names and the version
     {"errors", "units", "metrics", "extras", "letters"},
-    {"credentials", "graph", "schema", "arrow_threads", "batch", "database"},
+    {"credentials", "places", "foreign", "graph", "schema", "arrow_threads", "batch", "database"},
     {"sources", "sinks", "stores", "code", "decorated", "dependencies"},
     {"options", "convert"},
     {"operators"},
@@ -190,6 +190,8 @@ def test_connectors_know_neither_the_runtime_nor_each_others_systems() -> None:
     allowed = {
         "errors",
         "credentials",
+        "places",
+        "foreign",
         "schema",
         "arrow_threads",
         "batch",

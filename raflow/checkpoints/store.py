@@ -10,33 +10,19 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import Enum
-from functools import cached_property
 from typing import Any, Final
 
 from raflow.checkpoints.codec import decode, encode
 from raflow.checkpoints.keys import escaped, is_hashed, unescaped
-from raflow.credentials import redact
-from raflow.errors import (
-    ConnectorError,
-    CorruptCheckpoint,
-    InvalidOption,
-    MissingExtra,
-    NotSerializable,
-    RaflowError,
-    ResumeError,
-    SinkError,
-    SourceError,
-)
+from raflow.errors import CorruptCheckpoint, NotSerializable, ResumeError, SinkError, SourceError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 
 _ENDING = ".checkpoint"
-_SECRET = re.compile("secret|token|password")
-_BUCKETS = {"s3", "s3a", "gs", "gcs"}
 _CREATING = threading.Lock()
 
 
@@ -63,20 +49,16 @@ class Checkpoints:
     """
 
     def __init__(self, url: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
-        path = os.fspath(url)
-        self.url = path if "://" in path or "::" in path else os.path.abspath(os.path.expanduser(path))
-        self._options = dict(storage_options or {})
+        self._folder = Location.of(url, storage_options)
+        self.url = self._folder.url
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.shown!r})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_reached"}
-
     @property
     def shown(self) -> str:
         """The place for messages, without secrets."""
-        return redact(self.url)
+        return self._folder.shown
 
     def read(self, key: str) -> Any:
         """Return the value of a key, or MISSING.
@@ -134,10 +116,8 @@ class Checkpoints:
         Raises:
             SourceError: It cannot; a bucket that is not there is named.
         """
-        with self._reaching(f"{self.shown} cannot be reached", SourceError):
-            fs, path = self._reached
-            if self._is_bucket:
-                fs.info(path.partition("/")[0])
+        with foreign_errors(f"{self.shown} cannot be reached", SourceError, self._folder):
+            self._folder.require_bucket()
 
     def _place(self, key: str) -> str:
         return "/".join(map(escaped, key.split("/"))) + _ENDING
@@ -181,77 +161,27 @@ class Checkpoints:
     def _named(self, key: str) -> str:
         return f"checkpoint {key!r} at {self.shown}"
 
-    @cached_property
-    def _reached(self) -> tuple[Any, str]:
-        """The file system and the folder's path in it."""
-        from fsspec.core import url_to_fs
-
-        # A kept listing would hide what another process has written since.
-        fresh = {"use_listings_cache": False} if self._is_bucket else {}
-        try:
-            fs, path = url_to_fs(self.url, **{**fresh, **self._options})
-        except ImportError as error:
-            msg = f"{self.shown} needs a package that is not installed: {error}"
-            raise MissingExtra(msg) from error
-        except ValueError as error:
-            msg = f"{self.shown} is not a path or URL that can be opened: {redact(str(error))}"
-            raise InvalidOption(msg) from error
-        return fs, path.rstrip("/")
-
-    @property
-    def _is_bucket(self) -> bool:
-        return self.url.partition("://")[0] in _BUCKETS
-
-    @property
-    def _is_local(self) -> bool:
-        return "::" not in self.url and self.url.partition("://")[0] in (self.url, "file", "local")
-
-    @contextmanager
-    def _reaching(self, what: str, kind: type[ConnectorError]) -> Iterator[None]:
-        try:
-            yield
-        except RaflowError:
-            raise
-        except Exception as error:
-            msg = f"{what}: {_explained(error)}"
-            for secret in self._secrets:
-                msg = msg.replace(secret, "***")
-            raise kind(msg) from error
-
-    @property
-    def _secrets(self) -> list[str]:
-        """What drivers might repeat in their errors."""
-        user, at, _ = self.url.partition("://")[2].partition("/")[0].rpartition("@")
-        named = [value for name, value in self._options.items() if isinstance(value, str) and _SECRET.search(name)]
-        return [one for one in (user + at, *named) if one]
+    def _path(self, place: str) -> str:
+        return f"{self._folder.path.rstrip('/')}/{place}"
 
     def _get(self, key: str, place: str) -> bytes | None:
-        with self._reaching(f"{self._named(key)} cannot be read", SourceError):
-            fs, root = self._reached
+        with foreign_errors(f"{self._named(key)} cannot be read", SourceError, self._folder):
             try:
-                return bytes(fs.cat_file(f"{root}/{place}"))
+                return bytes(self._folder.fs.cat_file(self._path(place)))
             except FileNotFoundError:
                 return None
 
     def _put(self, key: str, place: str, data: bytes) -> None:
-        with self._reaching(f"{self._named(key)} cannot be written", SinkError):
-            fs, root = self._reached
-            if self._is_local:
-                _write_durably(f"{root}/{place}", data, os.replace)
-            else:
-                fs.pipe_file(f"{root}/{place}", data)
+        with foreign_errors(f"{self._named(key)} cannot be written", SinkError, self._folder):
+            self._folder.write(self._path(place), data)
 
     def _create(self, key: str, place: str, data: bytes) -> bool:
-        with self._reaching(f"{self._named(key)} cannot be written", SinkError), self._one_by_one():
-            fs, root = self._reached
-            path = f"{root}/{place}"
+        with foreign_errors(f"{self._named(key)} cannot be written", SinkError, self._folder), self._one_by_one():
+            fs, path = self._folder.fs, self._path(place)
             if fs.exists(path):
                 return False
             try:
-                if self._is_local:
-                    _write_durably(path, data, os.link)
-                else:
-                    fs.pipe_file(path, data, mode="create")
+                self._folder.write(path, data, is_new=True)
             except FileExistsError:
                 return False
             except OSError as error:
@@ -263,12 +193,11 @@ class Checkpoints:
 
     def _one_by_one(self) -> AbstractContextManager[Any]:
         """Disks and buckets choose the first creation by themselves."""
-        return nullcontext() if self._is_local or self._is_bucket else _CREATING
+        return nullcontext() if self._folder.is_on_disk or self._folder.bucket else _CREATING
 
     def _delete(self, key: str, place: str) -> bool:
-        with self._reaching(f"{self._named(key)} cannot be deleted", SinkError):
-            fs, root = self._reached
-            path = f"{root}/{place}"
+        with foreign_errors(f"{self._named(key)} cannot be deleted", SinkError, self._folder):
+            fs, path = self._folder.fs, self._path(place)
             if not fs.exists(path):
                 return False
             with suppress(FileNotFoundError):
@@ -276,36 +205,7 @@ class Checkpoints:
             return True
 
     def _places(self, folder: str) -> list[str]:
-        with self._reaching(f"{self.shown} cannot be listed", SourceError):
-            fs, root = self._reached
+        with foreign_errors(f"{self.shown} cannot be listed", SourceError, self._folder):
+            fs, root = self._folder.fs, self._path("")
             fs.invalidate_cache()
-            found = fs.find(f"{root}/{folder}".rstrip("/"))
-            return [path.removeprefix(root).lstrip("/") for path in found]
-
-
-def _explained(error: Exception) -> str:
-    text = redact(str(error))
-    if "NoSuchBucket" in text or "bucket does not exist" in text.lower():
-        return "the bucket does not exist; check its name"
-    if isinstance(error, FileNotFoundError):
-        return "it does not exist; check its name"
-    if isinstance(error, PermissionError) or text.startswith("Forbidden"):
-        return f"no permission; check the rights of this user or the credentials ({text})"
-    if "credentials" in type(error).__name__.lower():
-        return f"no usable credentials ({text}); give them in the environment or in storage_options"
-    return text or type(error).__name__
-
-
-def _write_durably(path: str, data: bytes, publish: Callable[[str, str], None]) -> None:
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    hidden = f"{folder}/.{secrets.token_hex(8)}.tmp"
-    try:
-        with open(hidden, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(hidden, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(hidden)
+            return [path.removeprefix(root) for path in fs.find(f"{root}{folder}".rstrip("/"))]

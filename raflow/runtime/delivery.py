@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from raflow.runtime.ledger import Ledger, UnitRecord, prepared_event
+from raflow.runtime.ledger import Ledger
+from raflow.runtime.records import UnitRecord, prepared_event
 from raflow.sinks import Part, Sink
 
 Parts = Sequence[Sequence[Part]]

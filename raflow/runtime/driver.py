@@ -28,7 +28,8 @@ from raflow.runtime.delivery import Delivering
 from raflow.runtime.engine import Engine
 from raflow.runtime.exchanges import Exchanges
 from raflow.runtime.intake import Intake
-from raflow.runtime.ledger import BEAT_S, Ledger
+from raflow.runtime.ledger import Ledger
+from raflow.runtime.owner import BEAT_S
 from raflow.runtime.pools import Pools
 from raflow.runtime.reports import Reports
 from raflow.runtime.stage import StageRun

@@ -12,8 +12,8 @@ import pyarrow as pa
 from raflow.metrics import Counts
 from raflow.plan import Op, Plan
 from raflow.runtime.delivery import Delivering, Delivery, discard
-from raflow.runtime.ledger import OpRecord, UnitRecord, splits_event
 from raflow.runtime.passage import Passage
+from raflow.runtime.records import OpRecord, UnitRecord, splits_event
 from raflow.runtime.work import Order, pack_schema, pack_text, unpack_schema, unpack_text
 from raflow.schema import merge
 from raflow.sinks import Sink

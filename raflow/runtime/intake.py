@@ -15,7 +15,8 @@ from raflow.operators.contract import Wide
 from raflow.plan import Op, Plan
 from raflow.runtime.delivery import discard
 from raflow.runtime.entry import Agreed, EntryRun
-from raflow.runtime.ledger import Ledger, OpRecord, UnitRecord, splits_event
+from raflow.runtime.ledger import Ledger
+from raflow.runtime.records import OpRecord, UnitRecord, splits_event
 from raflow.runtime.shuffle import partitions
 from raflow.runtime.work import pack_text, unpack_text
 from raflow.schemas import as_wanted, check

@@ -11,77 +11,30 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import secrets
-import socket
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import fsspec
-from fsspec.utils import get_protocol
-
 from raflow.credentials import Credentials, redact
-from raflow.errors import ResumeError, SinkError
-from raflow.metrics import Counts, Status
-from raflow.sinks import Part
-from raflow.sources import Input, Split
+from raflow.errors import ConnectorError, ResumeError, SinkError, SourceError
+from raflow.foreign import foreign_errors
+from raflow.metrics import Status
+from raflow.places import Location
+from raflow.runtime.owner import is_alive, this_process
+from raflow.runtime.records import OpRecord
 
-_NO_KEYS = Credentials()
 _FORGOTTEN = timedelta(days=7)
-BEAT_S = 60.0
-"""How often a living run says so."""
-_LEASE = timedelta(minutes=10)
-"""Silence after which a run of another host counts as dead."""
 
 log = logging.getLogger("raflow")
 
 
-@dataclass
-class UnitRecord:
-    """What the ledger knows of one unit of work."""
-
-    attempt: int = 0
-    parts: tuple[tuple[Part, ...], ...] = ()
-    """Per sink to which its records come, in the plan's order."""
-    schemas: dict[str, str] = field(default_factory=dict)
-    """By op that writes; absent if it wrote nothing."""
-    counts: dict[str, Counts] = field(default_factory=dict)
-    """By stage."""
-    failed: dict[str, int] = field(default_factory=dict)
-    """By op: failing records."""
-    committed: bool = False
-
-
-@dataclass
-class OpRecord:
-    """What the ledger knows of one op: as an entry, as one that writes, or both."""
-
-    splits: list[Split] | None = None
-    """Units of work that begin here; None while they are not known."""
-    columns: str | None = None
-    """Agreed schema of a source."""
-    where: str | None = None
-    """Of a source: the condition by which its splits leave out records; empty for none, None where it is not known."""
-    partitions: int | None = None
-    """Of the exchange before a wide op."""
-    all_of: int | None = None
-    """Of a wide op: the input of which every partition has all rows."""
-    given: list[str | None] | None = None
-    """Of a wide op: the columns of each input, as far as they are known before the run."""
-    bounds: str | None = None
-    """Of a range exchange: where its partitions end."""
-    units: dict[int, UnitRecord] = field(default_factory=dict)
-    started: list[Any] = field(default_factory=list)
-    """What each sink's `start` returned."""
-    agreed: str | None = None
-    """Agreed schema of what it writes."""
-
-
 class Ledger:
     """The ledger of one run; written by one thread of the driver.
+
+    Its methods raise SourceError where it cannot be read, SinkError where it cannot be written.
 
     Args:
         root: Folder of all ledgers: a path or any fsspec URL.
@@ -89,37 +42,37 @@ class Ledger:
         credentials: The Flow's, for `s3://` and `gs://`.
     """
 
-    def __init__(self, root: str, run_id: str, credentials: Credentials = _NO_KEYS) -> None:
-        self.root = root
+    def __init__(self, root: str, run_id: str, credentials: Credentials | None = None) -> None:
         self.run_id = run_id
-        self._credentials = credentials
-        self.fs, path = _files(root, credentials)
-        self.path = f"{path.rstrip('/')}/{run_id}"
+        self._root = replace(Location.of(root), credentials=credentials)
         self._segment = 0
+
+    def _of(self, run_id: str) -> Ledger:
+        return Ledger(self._root.url, run_id, self._root.credentials)
 
     def beat(self) -> None:
         """Say that the run is alive, to other hosts, which cannot see its process; an error is only logged."""
         try:
             header = self._read("run.json")
             # Another process that took the run for dead may have gone on with it: it is the owner then.
-            if header and {**header["owner"], "time": 0} == {**_owner(), "time": 0}:
-                self._write("run.json", {**header, "owner": _owner()})
+            if header and {**header["owner"], "time": 0} == {**this_process(), "time": 0}:
+                self._write("run.json", {**header, "owner": this_process()})
         except Exception as error:  # the next beat may get through
             log.warning("run %s could not say that it is alive: %s", self.run_id, redact(str(error)))
 
     @classmethod
-    def create(cls, root: str, flow_id: str, credentials: Credentials = _NO_KEYS) -> Ledger:
+    def create(cls, root: str, flow_id: str, credentials: Credentials | None = None) -> Ledger:
         """Begin the ledger of a new run.
 
         Raises:
             SinkError: The folder cannot be written.
         """
         ledger = cls(root, new_run_id(), credentials)
-        ledger._write("run.json", {"flow_id": flow_id, "run_id": ledger.run_id, "owner": _owner()})
+        ledger._write("run.json", {"flow_id": flow_id, "run_id": ledger.run_id, "owner": this_process()})
         return ledger
 
     @classmethod
-    def reopen(cls, root: str, run_id: str, flow_id: str, credentials: Credentials = _NO_KEYS) -> Ledger:
+    def reopen(cls, root: str, run_id: str, flow_id: str, credentials: Credentials | None = None) -> Ledger:
         """Continue the ledger of an earlier run.
 
         Args:
@@ -130,27 +83,40 @@ class Ledger:
 
         Raises:
             ResumeError: There is no such run, it is of another Flow, has succeeded, or is still alive.
+            SourceError: The folder cannot be read.
         """
-        ledger = cls(root, _last(root, flow_id, credentials) if run_id == "last" else run_id, credentials)
-        header = ledger._read("run.json")
-        if header is None:
-            there = ", ".join(_runs(root, credentials)[-5:]) or "none"
-            msg = f"there is no run {run_id!r} in {redact(root)}; runs there: {there}"
-            raise ResumeError(msg)
-        if header["flow_id"] != flow_id:
-            msg = f"run {run_id} is of flow {header['flow_id']!r}, not of {flow_id!r}"
-            raise ResumeError(msg)
-        end = ledger._read("end.json")
-        if end and end["status"] == Status.SUCCEEDED.value:
-            msg = f"run {ledger.run_id} has succeeded; there is nothing to resume"
-            raise ResumeError(msg)
-        if not end and _is_alive(header["owner"]):
-            owner = header["owner"]
-            msg = f"run {ledger.run_id} is still alive: process {owner['pid']} on {owner['host']}; stop it first"
-            raise ResumeError(msg)
+        ledger = cls(root, run_id, credentials)
+        if run_id == "last":
+            ledger = ledger._newest(flow_id)
+        header = ledger._resumable(flow_id)
         ledger._forget_end()
-        ledger._write("run.json", {**header, "owner": _owner()})
+        ledger._write("run.json", {**header, "owner": this_process()})
         return ledger
+
+    def _newest(self, flow_id: str) -> Ledger:
+        for ledger in map(self._of, reversed(self._listed())):
+            header = ledger._read("run.json")
+            if header and header["flow_id"] == flow_id:
+                return ledger
+        msg = f"flow {flow_id!r} has no run in {self._root.shown}"
+        raise ResumeError(msg)
+
+    def _resumable(self, flow_id: str) -> dict[str, Any]:
+        """Return what the ledger says of the run, which must be one that can be continued."""
+        header, end = self._read("run.json"), self._read("end.json")
+        if header is None:
+            there = ", ".join(self._listed()[-5:]) or "none"
+            msg = f"there is no run {self.run_id!r} in {self._root.shown}; runs there: {there}"
+        elif header["flow_id"] != flow_id:
+            msg = f"run {self.run_id} is of flow {header['flow_id']!r}, not of {flow_id!r}"
+        elif end and end["status"] == Status.SUCCEEDED.value:
+            msg = f"run {self.run_id} has succeeded; there is nothing to resume"
+        elif not end and is_alive(header["owner"]):
+            owner = header["owner"]
+            msg = f"run {self.run_id} is still alive: process {owner['pid']} on {owner['host']}; stop it first"
+        else:
+            return dict(header)
+        raise ResumeError(msg)
 
     def record(self, events: Iterable[dict[str, Any]]) -> None:
         """Write events durably, as one segment."""
@@ -162,21 +128,24 @@ class Ledger:
     def replay(self) -> dict[str, OpRecord]:
         """Return what the segments say, by op."""
         ops: dict[str, OpRecord] = {}
-        self.fs.invalidate_cache()
-        found = self.fs.ls(f"{self.path}/log", detail=False) if self.fs.exists(f"{self.path}/log") else []
-        names = sorted(name for name in found if name.endswith(".jsonl"))  # others were cut short by a full disk
-        for name in names:
-            for line in self.fs.cat_file(name).decode().splitlines():
-                event = json.loads(line)
-                _apply(event, ops.setdefault(event["op"], OpRecord()))
-        self._segment = int(names[-1].rsplit("/", 1)[-1].split(".")[0]) + 1 if names else 0
+        found = self._listed(self.run_id, "log")
+        names = [name for name in found if name.endswith(".jsonl")]  # others were cut short by a kill
+        with self._reaching("read", SourceError):
+            for name in names:
+                for line in self._root.fs.cat_file(self._path(self.run_id, "log", name)).decode().splitlines():
+                    event = json.loads(line)
+                    ops.setdefault(event["op"], OpRecord()).apply(event)
+        self._segment = int(names[-1].split(".")[0]) + 1 if names else 0
         return ops
 
     def end(self, status: Status) -> None:
         """Say how the run ended; the log of a run that succeeded is not needed any more."""
         self._write("end.json", {"status": status.value})
-        if status is Status.SUCCEEDED and self.fs.exists(f"{self.path}/log"):
-            self.fs.rm(f"{self.path}/log", recursive=True)
+        if status is Status.SUCCEEDED:
+            with self._reaching("written", SinkError):
+                fs, path = self._root.fs, self._path(self.run_id, "log")
+                if fs.exists(path):
+                    fs.rm(path, recursive=True)
 
     def fail(self) -> None:
         """Say that the run could not even start."""
@@ -186,70 +155,49 @@ class Ledger:
         """Return whether a run has ended or died, so that what it staged may be swept."""
         if run_id == self.run_id:
             return False
-        other = Ledger(self.root, run_id, self._credentials)
+        other = self._of(run_id)
         header = other._read("run.json")
         if header is None:
             return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
-        return other._read("end.json") is not None or not _is_alive(header["owner"])
+        return other._read("end.json") is not None or not is_alive(header["owner"])
+
+    def _forget_end(self) -> None:
+        if self._read("end.json") is not None:
+            with self._reaching("written", SinkError):
+                self._root.fs.rm_file(self._path(self.run_id, "end.json"))
 
     def _write(self, name: str, value: Any) -> None:
         self._put(name, json.dumps(value, indent=1))
 
     def _put(self, name: str, text: str) -> None:
-        try:
-            if _is_local(self.fs):
-                _write_durably(f"{self.path}/{name}", text.encode())
-            else:
-                self.fs.pipe_file(f"{self.path}/{name}", text.encode())
-        except Exception as error:
-            hint = "set RAFLOW_LEDGER or FlowOptions(ledger_url=...)"
-            msg = f"the ledger at {redact(self.root)} cannot be written: {redact(str(error))}; {hint}"
-            raise SinkError(msg) from error
+        with self._reaching("written", SinkError):
+            # Private: the tokens of staged uploads let their holder finish them.
+            self._root.write(self._path(self.run_id, name), text.encode(), folder_mode=0o700)
 
     def _read(self, name: str) -> Any:
-        try:
-            return json.loads(self.fs.cat_file(f"{self.path}/{name}"))
-        except FileNotFoundError:
-            return None
+        with self._reaching("read", SourceError):
+            try:
+                return json.loads(self._root.fs.cat_file(self._path(self.run_id, name)))
+            except FileNotFoundError:
+                return None
 
-    def _forget_end(self) -> None:
-        if self.fs.exists(f"{self.path}/end.json"):
-            self.fs.rm_file(f"{self.path}/end.json")
+    def _listed(self, *folders: str) -> list[str]:
+        """Return the names in a folder, sorted; none where it is not there."""
+        found: list[str] = []
+        with self._reaching("read", SourceError):
+            self._root.fs.invalidate_cache()
+            with suppress(FileNotFoundError):
+                found = self._root.fs.ls(self._path(*folders), detail=False)
+            if not found:
+                self._root.require_bucket()
+        return sorted(name.rstrip("/").rpartition("/")[2] for name in found)
 
+    def _path(self, *names: str) -> str:
+        return "/".join((self._root.path.rstrip("/"), *names))
 
-def splits_event(op: str, splits: list[Split]) -> dict[str, Any]:
-    """Return the event that holds an entry's splits."""
-    rows = [
-        [one.name, one.payload, one.rows, one.bytes, [[i.name, i.size, i.version] for i in one.inputs]]
-        for one in splits
-    ]
-    return {"event": "splits", "op": op, "splits": rows}
-
-
-def prepared_event(op: str, unit: int, record: UnitRecord) -> dict[str, Any]:
-    """Return the event that must be durable before the unit's parts are published."""
-    parts = [[[p.target, p.rows, p.size_bytes, p.token] for p in group] for group in record.parts]
-    counts = {stage: vars(count) for stage, count in record.counts.items()}
-    return {
-        "event": "prepared", "op": op, "unit": unit, "attempt": record.attempt,
-        "parts": parts, "schemas": record.schemas, "counts": counts, "failed": record.failed,
-    }  # fmt: skip
-
-
-def _apply(event: dict[str, Any], op: OpRecord) -> None:
-    kind = event["event"]
-    if kind == "splits":
-        op.splits = [Split(n, p, r, b, tuple(Input(*i) for i in inputs)) for n, p, r, b, inputs in event["splits"]]
-    elif kind == "prepared":
-        parts = tuple(tuple(Part(*part) for part in group) for group in event["parts"])
-        counts = {stage: Counts(**count) for stage, count in event["counts"].items()}
-        op.units[event["unit"]] = UnitRecord(event["attempt"], parts, event["schemas"], counts, event["failed"])
-    elif kind == "committed":
-        op.units[event["unit"]].committed = True
-    elif kind == "repeat":
-        op.units[event["unit"]].committed = False
-    else:
-        setattr(op, kind, event["value"])  # started, columns, where, agreed, partitions, all_of, given, bounds
+    def _reaching(self, how: str, error: type[ConnectorError]) -> AbstractContextManager[None]:
+        what = f"the ledger of run {self.run_id} at {self._root.shown} cannot be {how}"
+        return foreign_errors(f"{what} (see RAFLOW_LEDGER and FlowOptions.ledger_url)", error, self._root)
 
 
 def new_run_id() -> str:
@@ -262,64 +210,3 @@ def _began(run_id: str) -> datetime:
         return datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=timezone.utc)
     except ValueError:
         return datetime.now(timezone.utc)
-
-
-def _files(root: str, credentials: Credentials) -> tuple[Any, str]:
-    """Return the file system of a folder, and its path there."""
-    url = os.path.expanduser(root)
-    files, path = fsspec.core.url_to_fs(url, **credentials.storage_options(get_protocol(url)))
-    return files, str(path)
-
-
-def _runs(root: str, credentials: Credentials) -> list[str]:
-    fs, path = _files(root, credentials)
-    fs.invalidate_cache()
-    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in fs.ls(path, detail=False)) if fs.exists(path) else []
-
-
-def _last(root: str, flow_id: str, credentials: Credentials) -> str:
-    for run_id in reversed(_runs(root, credentials)):
-        header = Ledger(root, run_id, credentials)._read("run.json")
-        if header and header["flow_id"] == flow_id:
-            return run_id
-    msg = f"flow {flow_id!r} has no run in {redact(root)}"
-    raise ResumeError(msg)
-
-
-def _owner() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "time": time.time(),
-    }
-
-
-def _is_alive(owner: dict[str, Any]) -> bool:
-    if owner["host"] != socket.gethostname():
-        return time.time() - float(owner["time"]) < _LEASE.total_seconds()
-    return bool(_started(owner["pid"]) == owner["started"])
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot; None if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _is_local(fs: Any) -> bool:
-    return "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
-
-
-def _write_durably(path: str, data: bytes) -> None:
-    # Private: the tokens of staged uploads let their holder finish them.
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with open(f"{path}.tmp", "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.tmp", path)

@@ -19,7 +19,8 @@ from raflow.metrics import Status
 from raflow.operators.contract import Even, Everywhere, Hash, Route, Wide
 from raflow.runtime import intake
 from raflow.runtime.entry import EntryRun
-from raflow.runtime.ledger import Ledger, UnitRecord, prepared_event
+from raflow.runtime.ledger import Ledger
+from raflow.runtime.records import UnitRecord, prepared_event
 from raflow.runtime.work import pack_text
 from raflow.sinks import SinkContext
 from raflow.sources import Split

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import fsspec.config
 import pytest
 from pydantic import SecretStr
 
 from raflow.credentials import Credentials
-from raflow.errors import ResumeError, SinkError
+from raflow.errors import ResumeError, SinkError, SourceError
 from raflow.metrics import Counts, Status
-from raflow.runtime.ledger import Ledger, UnitRecord, new_run_id, prepared_event, splits_event
+from raflow.runtime.ledger import Ledger, new_run_id
+from raflow.runtime.records import UnitRecord, prepared_event, splits_event
 from raflow.sinks import Part
 from raflow.sources import Input, Split
 from tests.stores import Bucket
@@ -155,6 +161,83 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SinkError, match="file.*RAFLOW_LEDGER"):
         Ledger.create(str(tmp_path / "file"), "flow")
+
+
+def test_the_folder_of_a_run_is_its_owners_alone(tmp_path: Path) -> None:
+    ledger = Ledger.create(str(tmp_path), "flow")
+    ledger.record([splits_event("p", SPLITS)])
+    folders = (tmp_path / ledger.run_id, tmp_path / ledger.run_id / "log")
+    assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700, 0o700]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    ledger = Ledger.create(str(tmp_path), "flow")
+    (tmp_path / ledger.run_id / "end.json").mkdir()
+    with pytest.raises(SinkError, match=f"the ledger of run {ledger.run_id} at {tmp_path} cannot be written"):
+        ledger.end(Status.FAILED)
+    assert sorted(path.name for path in (tmp_path / ledger.run_id).iterdir()) == ["end.json", "run.json"]
+
+
+KEYS = Credentials("AKIA", SecretStr("hunter2"))
+USES: list[Callable[[str], Any]] = [
+    lambda root: Ledger.reopen(root, "last", "flow", KEYS),
+    lambda root: Ledger.reopen(root, "a-run", "flow", KEYS),
+    lambda root: Ledger(root, "a-run", KEYS).replay(),
+]
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+@pytest.mark.parametrize("use", USES)
+def test_a_missing_bucket_is_named_with_the_run(
+    kind: str, use: Callable[[str], Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket: Bucket = request.getfixturevalue(kind)
+    monkeypatch.setitem(fsspec.config.conf, bucket.protocol, bucket.storage_options)
+    root = f"{bucket.protocol}://no-such-bucket/ledgers"
+    told = rf"the ledger of run (last|a-run) at {root} cannot be read .*: the bucket 'no-such-bucket' does not exist"
+    with pytest.raises(SourceError, match=told):
+        use(root)
+    with pytest.raises(SinkError, match=r"the ledger of run \S+ at .* cannot be written .* 'no-such-bucket' does not"):
+        Ledger.create(root, "flow", KEYS)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A store that lets nobody in, and repeats the key."""
+
+    def do_GET(self) -> None:
+        said = b"<Error><Code>AccessDenied</Code><Message>the key hunter2 is refused</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else said)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("protocol", ["s3", "gs"])
+@pytest.mark.parametrize("use", USES)
+def test_a_store_that_refuses_the_keys_is_named_with_the_run_and_without_them(
+    protocol: str, use: Callable[[str], Any], refusing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"s3": {"client_kwargs": {"endpoint_url": refusing}}, "gs": {"token": "anon", "endpoint_url": refusing}}
+    monkeypatch.setitem(fsspec.config.conf, protocol, options[protocol])
+    root = f"{protocol}://bucket/ledgers"
+    told = rf"the ledger of run (last|a-run) at {root} cannot be read .*: no permission; check the rights"
+    with pytest.raises(SourceError, match=told) as caught:
+        use(root)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_run_ids_sort_by_time() -> None:

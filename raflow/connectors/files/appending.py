@@ -17,8 +17,9 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from raflow.connectors.files.json_text import json_texts
-from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.errors import SinkError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 from raflow.sinks import Appender
 
 _HIDDEN = ".appending-"
@@ -135,7 +136,7 @@ class LinesAppender(Appender):
         return os.path.join(self._folder.path, name)
 
     def _mapped(self, what: str) -> AbstractContextManager[None]:
-        return foreign_errors(f"{what} {self._folder.shown}", SinkError)
+        return foreign_errors(f"{what} {self._folder.shown}", SinkError, self._folder)
 
 
 def _locked(file: IO[bytes]) -> bool:

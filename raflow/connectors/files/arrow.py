@@ -13,9 +13,10 @@ import pyarrow.ipc
 from raflow.connectors.files.files import Files, Path, merged, plain, rows_only
 from raflow.connectors.files.formats import ArrowFormat
 from raflow.connectors.files.listing import THREADS, DataFile
-from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.splitting import Piece
 from raflow.errors import SourceError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 from raflow.schema import without_values
 from raflow.sources import Reject
 
@@ -84,7 +85,7 @@ class ArrowFiles(Files):
     def _read_footer(self, file: DataFile) -> tuple[pa.Schema, int | None]:
         if file not in self._footers:
             location = self._locations[file.root]
-            with foreign_errors(f"reading {file.shown}", SourceError), _opened(location, file.path) as reader:
+            with foreign_errors(f"reading {file.shown}", SourceError, location), _opened(location, file.path) as reader:
                 if unknown := without_values(reader.schema):
                     msg = f"{file.shown} has columns of types that pyarrow does not read: {unknown}; write it without"
                     raise SourceError(msg)

@@ -18,10 +18,10 @@ from raflow.connectors.files.formats import CsvFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.lines import Quotes
 from raflow.connectors.files.listing import DataFile
-from raflow.connectors.files.locations import foreign_errors
 from raflow.connectors.files.misfits import Parser, bisect_misfits
 from raflow.connectors.files.text import TextFiles, encoding_name
 from raflow.errors import InvalidOption, SchemaError, SourceError
+from raflow.foreign import foreign_errors
 
 NULL_VALUES = ("", "NA", "NULL", "null", "NaN", "N/A")
 """Unquoted text that stands for null."""
@@ -157,8 +157,8 @@ class CsvFiles(TextFiles):
     def _named(self, file: DataFile) -> list[str]:
         if self._column_names or not self._header:
             return self._column_names or []
-        with foreign_errors(f"reading {file.shown}", SourceError):
-            location = self._locations[file.root]
+        location = self._locations[file.root]
+        with foreign_errors(f"reading {file.shown}", SourceError, location):
             return [name for one in self._documents(location, file.path) for name in self._header_of(one)]
 
     def _header_of(self, document: Document) -> list[str]:

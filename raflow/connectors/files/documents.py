@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from raflow.connectors.files.listing import show
-from raflow.connectors.files.locations import Location
+from raflow.places import Location
 
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _PACKED = (*_CODECS, ".xz", ".zip")

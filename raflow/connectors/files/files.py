@@ -25,11 +25,12 @@ from raflow.connectors.files.listing import (
     partition_schema,
     show,
 )
-from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.splitting import Piece, pack
 from raflow.connectors.files.writing import FolderSink
 from raflow.credentials import Credentials
 from raflow.errors import InvalidOption, SourceError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 from raflow.schema import conform, merge
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Input, Json, Reject, Source, Split
@@ -102,7 +103,7 @@ class Files(Source, Sink):
             location = self._locations[root]
             shown = show(location, path)
             said = partition_scalars(path, shown, columns)
-            with foreign_errors(f"reading {shown}", SourceError):
+            with foreign_errors(f"reading {shown}", SourceError, location):
                 for batch in self._read(location, path, start, stop, without(columns, said), reject):
                     yield from _sized(_delivered(batch, columns, said))
 

@@ -18,9 +18,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from raflow.connectors.files.links import BROKEN, LinkedFileSystem
-from raflow.connectors.files.locations import BUCKET_PROTOCOLS, Location, foreign_errors
 from raflow.credentials import redact
 from raflow.errors import SourceError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 from raflow.sources import Input
 
 THREADS = 16
@@ -80,17 +81,17 @@ def _told_apart(files: Iterable[DataFile]) -> Iterator[DataFile]:
 
 def show(location: Location, path: str) -> str:
     """Return a file's path or URL for messages."""
-    if location.is_local and "::" not in location.url:
+    if location.is_on_disk:
         return path
     head, _, tail = location.url.partition("::")
-    with foreign_errors(f"opening {location.shown}", SourceError):
+    with foreign_errors(f"opening {location.shown}", SourceError, location):
         url = location.fs.unstrip_protocol(path)
         url = url.replace(":///", f"://{location.host}/", 1) if location.host else url
     return redact(f"{url}::{tail}" if tail and "://" in head else url)
 
 
 def _list_one(root: int, location: Location) -> list[DataFile]:
-    with foreign_errors(f"reading {location.shown}", SourceError):
+    with foreign_errors(f"reading {location.shown}", SourceError, location):
         location.fs.invalidate_cache()
         found = _found(location)
         with ThreadPoolExecutor(THREADS) as threads:
@@ -122,20 +123,13 @@ def _found(location: Location) -> dict[str, Any]:
 
 
 def _require_bucket(location: Location) -> None:
-    """Raise if there is no such bucket, which object stores do not always tell from a missing file."""
-    bucket = location.path.partition("/")[0]
-    if location.protocol not in BUCKET_PROTOCOLS or is_glob(bucket):
-        return
-    try:
-        location.fs.info(bucket)
-    except FileNotFoundError as exc:
-        msg = f"reading {location.shown}: the bucket {bucket!r} does not exist; check its name"
-        raise SourceError(msg) from exc
+    if not is_glob(location.bucket):
+        location.require_bucket()
 
 
 def _require_readable(location: Location, folders: Iterable[str]) -> None:
     """Raise if a folder may not be listed, which fsspec does not tell from an empty one."""
-    for folder in folders if location.is_local and "::" not in location.url else ():
+    for folder in folders if location.is_on_disk else ():
         if os.path.isdir(folder):
             os.scandir(folder).close()
 
@@ -156,7 +150,7 @@ def _match(location: Location) -> dict[str, Any]:
 
 def _fs(location: Location) -> Any:
     """Return what lists files: on a local disk links are followed."""
-    return LinkedFileSystem() if location.is_local and "::" not in location.url else location.fs
+    return LinkedFileSystem() if location.is_on_disk else location.fs
 
 
 def _fixed(pattern: str) -> str:
@@ -168,7 +162,7 @@ def _below(location: Location, info: dict[str, Any]) -> dict[str, Any]:
     if info["type"] != "directory":
         return {location.path: info}
     folder = str(info["name"])
-    found = _fs(location).find(folder, detail=True, withdirs=location.is_local)
+    found = _fs(location).find(folder, detail=True, withdirs=location.is_on_disk)
     folders = [path for path, one in found.items() if one["type"] == "directory" and _is_data(path, folder)]
     _require_readable(location, [folder, *folders])
     return _visible(found, folder)

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from raflow.connectors.files.files import Files, Path, merged, plain, rows_only
 from raflow.connectors.files.formats import ParquetFormat
 from raflow.connectors.files.listing import THREADS, DataFile, list_files, partition_values
-from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.pruning import matching
 from raflow.connectors.files.splitting import Piece, pack
 from raflow.errors import SourceError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 from raflow.sources import Reject, Split
 
 _WHOLE_BYTES = 64 << 20
@@ -101,7 +102,7 @@ class ParquetFiles(Files):
     def _read_footer(self, file: DataFile) -> pq.FileMetaData:
         if file not in self._footers:
             location = self._locations[file.root]
-            with foreign_errors(f"reading {file.shown}", SourceError), _open(location, file.path) as parquet:
+            with foreign_errors(f"reading {file.shown}", SourceError, location), _open(location, file.path) as parquet:
                 self._footers[file] = parquet.metadata
         return self._footers[file]
 
@@ -122,7 +123,7 @@ class ParquetFiles(Files):
 
 def _open(location: Location, path: str) -> pq.ParquetFile:
     """Return the file, opened so that at most `_PRE_BUFFER` of it is fetched ahead."""
-    file = path if location.is_local and "::" not in location.url else location.open(path)
+    file = path if location.is_on_disk else location.open(path)
     parquet = pq.ParquetFile(file, pre_buffer=True)
     footer = parquet.metadata
     largest = max((_stored_bytes(footer.row_group(n)) for n in range(footer.num_row_groups)), default=0)

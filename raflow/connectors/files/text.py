@@ -28,10 +28,11 @@ from raflow.connectors.files.lines import (
     records,
 )
 from raflow.connectors.files.listing import THREADS, DataFile
-from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.misfits import TEXT_LENGTH, UNFIT, Parser, salvage, sift
 from raflow.connectors.files.splitting import Piece, byte_ranges
 from raflow.errors import InvalidOption, SourceError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 from raflow.sources import Reject, Rejected
 
 _SAMPLED_FILES = 16
@@ -89,7 +90,7 @@ class TextFiles(Files):
 
     def _sample(self, file: DataFile) -> list[tuple[str, pa.Schema]]:
         location = self._locations[file.root]
-        with foreign_errors(f"reading {file.shown}", SourceError):
+        with foreign_errors(f"reading {file.shown}", SourceError, location):
             found: list[pa.Schema] = []
             for document in self._documents(location, file.path):
                 for start, stop in self._sample_ranges(file):

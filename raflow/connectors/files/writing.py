@@ -21,11 +21,12 @@ from typing_extensions import Self
 
 from raflow.connectors.files.formats import FileWriter, Format
 from raflow.connectors.files.listing import is_hidden
-from raflow.connectors.files.locations import Location, foreign_errors
 from raflow.connectors.files.partitioning import Partitioner
 from raflow.connectors.files.staging import StagedFile, Staging, staging_for
 from raflow.credentials import Credentials
 from raflow.errors import InvalidOption, OutputExists, SinkError
+from raflow.foreign import foreign_errors
+from raflow.places import Location
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Json
 
@@ -83,7 +84,7 @@ class FolderSink(Sink):
         return staging_for(self.location)
 
     def _mapped(self, what: str) -> Any:
-        return foreign_errors(f"{what} {self.location.shown}", SinkError)
+        return foreign_errors(f"{what} {self.location.shown}", SinkError, self.location)
 
     def start(self, context: SinkContext) -> Json:
         """Check the folder, sweep what dead runs have left, and return the files to replace."""
@@ -121,7 +122,7 @@ class FolderSink(Sink):
         staging = self._staging
 
         def publish(part: Part) -> None:
-            with foreign_errors(f"publishing {part.target}", SinkError):
+            with foreign_errors(f"publishing {part.target}", SinkError, self.location):
                 staging.commit(part.token, part.payload)
 
         self._each(parts, publish)
@@ -131,7 +132,7 @@ class FolderSink(Sink):
         staging = self._staging
 
         def remove(part: Part) -> None:
-            with foreign_errors(f"removing {part.target}", SinkError):
+            with foreign_errors(f"removing {part.target}", SinkError, self.location):
                 staging.discard(part.token)
 
         self._each(parts, remove)
@@ -148,7 +149,7 @@ class FolderSink(Sink):
         """Delete replaced files and the run's staging."""
         with self._mapped("replacing files in"):
             self._each(started or [], self._staging.remove)
-            if self.location.is_local:
+            if self.location.is_on_disk:
                 _remove_empty_folders(self.location.path, started or [])
         self._sweep(context)
 
@@ -165,18 +166,9 @@ def visible_files(folder: Location) -> list[str]:
     """
     fs, root = folder.fs, folder.path.rstrip("/")
     fs.invalidate_cache()
-    if not folder.is_local:
-        _require_bucket(fs, root.partition("/")[0] or "/")
+    folder.require_bucket()
     names = (path.removeprefix(root).lstrip("/") for path in fs.find(root))
     return sorted(name for name in names if name and _is_visible(name))
-
-
-def _require_bucket(fs: Any, bucket: str) -> None:
-    try:
-        fs.info(bucket)
-    except FileNotFoundError as exc:
-        msg = "the bucket does not exist"
-        raise FileNotFoundError(msg) from exc
 
 
 def _is_visible(name: str) -> bool:

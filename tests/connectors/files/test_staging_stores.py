@@ -19,9 +19,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from raflow.connectors.files.formats import ParquetFormat
-from raflow.connectors.files.locations import Location
 from raflow.connectors.files.writing import FolderSink, visible_files
 from raflow.errors import SinkError
+from raflow.places import Location
 from raflow.sinks import Part, SinkContext
 
 # The emulator does not speak gRPC, over which gcsfs otherwise asks for a minute what kind a bucket is.
@@ -280,7 +280,7 @@ def test_overwrite_deletes_old_files_at_the_end(store: Store) -> None:
 def test_an_unknown_bucket_is_one_error_before_data_moves(store: Store) -> None:
     gone = Location.of(f"{store.location.protocol}://no-such-bucket/out", store.location.storage_options)
 
-    with pytest.raises(SinkError, match="bucket does not exist"):
+    with pytest.raises(SinkError, match="the bucket 'no-such-bucket' does not exist"):
         FolderSink(gone, ParquetFormat()).start(RUN)
 
 

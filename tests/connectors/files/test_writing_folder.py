@@ -19,9 +19,9 @@ import pytest
 
 from raflow.connectors.files import ParquetFiles, partitioning, writing
 from raflow.connectors.files.formats import CsvFormat, JsonLinesFormat, ParquetFormat
-from raflow.connectors.files.locations import Location
 from raflow.connectors.files.writing import FolderSink, FolderWriter
 from raflow.errors import InvalidOption, OutputExists, SinkError
+from raflow.places import Location
 from raflow.sinks import Part, SinkContext
 
 RUN = SinkContext("20260101-120000-ab")

@@ -5,12 +5,12 @@ One module per kind of store; what is in the files, and their names, is in `writ
 
 from __future__ import annotations
 
-from raflow.connectors.files.locations import Location
 from raflow.connectors.files.staging.contract import StagedFile, Staging, Token, run_of
 from raflow.connectors.files.staging.gcs import GcsStaging
 from raflow.connectors.files.staging.local import LocalStaging
 from raflow.connectors.files.staging.renamed import RenamedStaging
 from raflow.connectors.files.staging.s3 import S3Staging
+from raflow.places import Location
 
 __all__ = ["StagedFile", "Staging", "Token", "run_of", "staging_for"]
 

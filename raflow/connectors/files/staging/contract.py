@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from raflow.connectors.files.locations import Location
+from raflow.places import Location
 
 Token: TypeAlias = dict[str, Any]
 """What another process needs to publish or remove a staged file; plain JSON values."""

@@ -1,33 +1,25 @@
-"""One path or URL with what is needed to reach it, and the mapping of foreign errors to raflow's own.
-
-Reading is in `files.py` and the formats, writing in `writing.py`.
-"""
+"""A path or URL with what is needed to reach it, and how a file there is written in one piece."""
 
 from __future__ import annotations
 
-import errno
 import io
-import lzma
 import os
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from traceback import walk_tb
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import fsspec
-import pyarrow as pa
-from fsspec.core import url_to_fs
 from typing_extensions import Self
 
-from raflow.credentials import Credentials, redact
-from raflow.errors import ConnectorError, InvalidOption, MissingExtra, RaflowError
+from raflow.credentials import Credentials, redact, secrets_of
+from raflow.errors import InvalidOption, MissingExtra, RaflowError
 
-_BROKEN = (pa.ArrowException, UnicodeError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-_FOREIGN_PACKAGES = {"aiobotocore", "aiohttp", "botocore", "fsspec", "gcsfs", "google", "requests", "s3fs"}
+if TYPE_CHECKING:
+    # Imported where it is used: processes that reach no place start sooner without it.
+    import fsspec
+
 BUCKET_PROTOCOLS = {"s3", "s3a", "gs", "gcs"}
 """Object stores: the first part of a path names a bucket."""
 _CACHES = {"blockcache", "cached", "filecache", "simplecache"}
@@ -58,10 +50,12 @@ class Location:
         return f"Location({self.shown!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("fs", "path", "_reached")}
+        return {name: value for name, value in vars(self).items() if name != "_reached"}
 
     @cached_property
     def _reached(self) -> tuple[fsspec.AbstractFileSystem, str]:
+        from fsspec.core import url_to_fs
+
         try:
             fs, path = url_to_fs(self.url, skip_instance_cache="::" in self.url, **self._options())
             return fs, path
@@ -73,7 +67,7 @@ class Location:
             msg = f"{self.shown} needs a package that is not installed: {how}"
             raise MissingExtra(msg) from exc
         except ValueError as exc:
-            msg = f"{self.shown} is not a path or URL that can be opened: {redact(str(exc))}"
+            msg = f"{self.shown} is not a path or URL that can be opened: {self.redacted(str(exc))}"
             raise InvalidOption(msg) from exc
 
     def _options(self) -> dict[str, Any]:
@@ -82,8 +76,7 @@ class Location:
             if protocol in BUCKET_PROTOCOLS:
                 # A kept listing would hide what another process has written since.
                 keys = self._keys(protocol)
-                nested = {"use_listings_cache": False, **keys, **options.get(protocol, {})}
-                options[protocol] = nested
+                options[protocol] = {"use_listings_cache": False, **keys, **options.get(protocol, {})}
         return options
 
     def _keys(self, protocol: str) -> dict[str, Any]:
@@ -116,9 +109,19 @@ class Location:
         return self._protocols[0]
 
     @property
+    def bucket(self) -> str:
+        """The bucket; empty where there are none."""
+        return self.url.partition("://")[2].partition("/")[0] if self.protocol in BUCKET_PROTOCOLS else ""
+
+    @property
     def is_local(self) -> bool:
-        """Whether the data is on a disk of this node."""
+        """Whether the data is on a disk of this node, be it within an archive."""
         return self._protocols[-1] in ("file", "local")
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether paths are those of a disk of this node."""
+        return self.is_local and "::" not in self.url
 
     @property
     def is_memory(self) -> bool:
@@ -130,7 +133,7 @@ class Location:
         """What tells equal paths of several locations apart: protocol and host, and what an archive lies in."""
         first, *outer = self._links
         said = (f"{name}={value}" for name, value in sorted(self._server.items()))
-        return (fsspec.get_filesystem_class(_protocol(first)).__name__, *said, *outer)
+        return (_filesystem(first).__name__, *said, *outer)
 
     @property
     def host(self) -> str:
@@ -146,13 +149,20 @@ class Location:
     def _server(self) -> dict[str, Any]:
         """What the URL says to the driver besides a path."""
         first = self._links[0]
-        said = fsspec.get_filesystem_class(_protocol(first))._get_kwargs_from_urls(first)
+        said = _filesystem(first)._get_kwargs_from_urls(first)
         return {name: said[name] for name in said.keys() - {"path", "protocol", "url_query", "url_fragment"}}
 
     @property
     def shown(self) -> str:
         """The URL for messages, without secrets."""
         return redact(self.url)
+
+    def redacted(self, text: str) -> str:
+        """Return what a driver says without the secrets with which this place is reached."""
+        keys = self.credentials.secrets if self.credentials else []
+        for secret in (*secrets_of(self.url, self.storage_options or {}), *keys):
+            text = text.replace(secret, "***")
+        return redact(text)
 
     def join(self, name: str) -> Location:
         """Return the location of a name inside this folder."""
@@ -162,63 +172,79 @@ class Location:
         url = f"{head.rstrip('/')}/{name}{chain}{tail}"
         return Location(url, self.storage_options, self.credentials)
 
+    def require_bucket(self) -> None:
+        """Raise if there is no such bucket, which object stores do not always tell from a missing file.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        fs, bucket = self.fs, self.bucket
+        try:
+            if bucket:
+                fs.info(bucket)
+        except FileNotFoundError as exc:
+            msg = "the bucket does not exist"
+            raise FileNotFoundError(msg) from exc
+
     def open(self, path: str) -> BinaryIO:
         """Return a file under this location, opened to be read in large steps."""
         if self.is_memory:
             # An open file of this file system is shared, position and all.
             return io.BytesIO(self.fs.cat_file(path))
-        if self.is_local and "::" not in self.url:
+        if self.is_on_disk:
             return open(path, "rb")
         file: BinaryIO = self.fs.open(path, "rb", cache_type="none")
         return file
+
+    def write(self, path: str, data: bytes, *, is_new: bool = False, folder_mode: int = 0o777) -> None:
+        """Write a file under this location, in one piece.
+
+        Args:
+            path: As the connection wants it.
+            data: What the file holds.
+            is_new: Whether it may not be there yet; not every store says so with FileExistsError.
+            folder_mode: Of a folder on a disk that is made for the file.
+
+        Raises:
+            FileExistsError: It is there, but must be new.
+            FileNotFoundError: There is no such bucket.
+        """
+        if self.is_on_disk:
+            write_durably(path, data, os.link if is_new else os.replace, folder_mode)
+            return
+        try:
+            self.fs.pipe_file(path, data, **({"mode": "create"} if is_new else {}))
+        except FileNotFoundError:
+            self.require_bucket()
+            raise
 
 
 def _protocol(link: str) -> str:
     """Return the protocol of one link; in a chain such as `simplecache::s3://…` it may stand alone."""
     if "://" in link:
         return link.split("://", 1)[0]
-    return link if link in fsspec.available_protocols() else "file"
+    from fsspec import available_protocols
+
+    return link if link in available_protocols() else "file"
 
 
-@contextmanager
-def foreign_errors(what: str, error: type[ConnectorError]) -> Iterator[None]:
-    """Raise errors of disks, object stores and Arrow as raflow's own.
+def _filesystem(link: str) -> Any:
+    from fsspec import get_filesystem_class
 
-    Args:
-        what: What was tried, on which named thing, e.g. `reading s3://raw/trips.parquet`.
-        error: `SourceError` or `SinkError`.
-    """
+    return get_filesystem_class(_protocol(link))
+
+
+def write_durably(path: str, data: bytes, publish: Callable[[str, str], None], folder_mode: int = 0o777) -> None:
+    """Write a file on a disk under a hidden name, which `publish` turns into its own; nothing else stays."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, folder_mode, exist_ok=True)
+    hidden = f"{folder}/.{secrets.token_hex(8)}.tmp"
     try:
-        yield
-    except Exception as exc:
-        if not _is_foreign(exc):
-            raise
-        msg = f"{redact(what)}: {_explain(exc)}"
-        raise error(msg) from exc
-
-
-def _is_foreign(exc: Exception) -> bool:
-    if isinstance(exc, RaflowError):
-        return False
-    raised_in = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(exc.__traceback__)]
-    packages = {name.partition(".")[0] for name in (type(exc).__module__, *raised_in[-1:])}
-    return isinstance(exc, (OSError, *_BROKEN)) or not packages.isdisjoint(_FOREIGN_PACKAGES)
-
-
-def _explain(exc: Exception) -> str:
-    text = redact(str(exc))
-    code = getattr(exc, "code", None)
-    if isinstance(exc, UnicodeDecodeError):
-        bad = exc.object[exc.start : exc.end].hex(" ")
-        return f"bytes {bad} are no {exc.encoding} ({exc.reason}); check encoding= or mend the file"
-    if "bucket does not exist" in text.lower() or "NoSuchBucket" in text:
-        return "the bucket does not exist; check its name"
-    if isinstance(exc, FileNotFoundError) or code == 404:
-        return "it does not exist; check the path"
-    if isinstance(exc, PermissionError) or code in (401, 403):
-        return f"no permission; check the rights of this user or the credentials ({text})"
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "no space left on the disk; free some and resume the run"
-    if "credentials" in type(exc).__name__.lower():
-        return f"no usable credentials ({text}); give keys to FlowOptions or storage_options"
-    return text or type(exc).__name__
+        with open(hidden, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(hidden, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(hidden)
