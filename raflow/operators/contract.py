@@ -50,6 +50,9 @@ class Operator(ABC):
 class Narrow(Operator):
     """An operator on each batch alone."""
 
+    by_place: bool = False
+    """Whether what it makes of a row depends on the row's place in its unit of work."""
+
     @abstractmethod
     def schema(self, given: pa.Schema) -> pa.Schema:
         """Return what it makes of batches of a schema.

@@ -25,6 +25,7 @@ class Sample(Narrow):
 
     fraction: float
     seed: int = 0
+    by_place = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.fraction <= 1:

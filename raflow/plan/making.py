@@ -18,6 +18,7 @@ from raflow.operators.contract import Narrow, Wide
 from raflow.operators.passing import Side
 from raflow.options import POOL_OPTIONS, FlowOptions, ProcessorOptions
 from raflow.plan.fusion import Fused, fuse
+from raflow.plan.order import in_order
 from raflow.plan.stages import Exchange, Op, Plan, Stage
 from raflow.sinks import Sink, same_place
 from raflow.sources import Source
@@ -170,22 +171,7 @@ def _stages(groups: Sequence[Fused], flow: FlowOptions) -> tuple[Stage, ...]:
     names: list[str] = []
     for group in groups:
         names.append(_unused(_stage_name(group), names))
-    return _ordered([_stage(group, names[n], n, home, takers, flow) for n, group in enumerate(groups)])
-
-
-def _ordered(stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """Return the stages in which those keep the order, too, that feed one that does and are fed themselves.
-
-    Where a unit begins it is in one replica, which numbers its blocks; behind that it may be in several.
-    """
-    ordered = [stage for stage in stages if stage.options.preserve_order]
-    for taker in ordered:
-        ordered += [one for one in stages if one.takes and one not in ordered and set(one.emits) & set(taker.takes)]
-    names = {stage.name for stage in ordered}
-    return tuple(
-        replace(one, options=one.options.model_copy(update={"preserve_order": True})) if one.name in names else one
-        for one in stages
-    )
+    return in_order([_stage(group, names[n], n, home, takers, flow) for n, group in enumerate(groups)])
 
 
 def _stage(

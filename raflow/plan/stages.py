@@ -75,6 +75,8 @@ class Exchange:
     """Name of the wide op."""
     side: int
     """Which of its inputs this is."""
+    by_content: bool = False
+    """Whether rows that are dealt out evenly go by what they are, as their places are not always the same."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,13 @@ class Plan:
 
     def reached(self, entry: str) -> frozenset[str]:
         """Return the ops to which records of an entry come without an exchange; itself too."""
+        return self._reached[entry]
+
+    @cached_property
+    def _reached(self) -> dict[str, frozenset[str]]:
+        return {op.name: self._from(op.name) for op in self.ops() if op.is_entry}
+
+    def _from(self, entry: str) -> frozenset[str]:
         came = {entry}
         for op in self.ops():
             if not op.is_entry and came & set(op.inputs):

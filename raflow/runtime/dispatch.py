@@ -73,10 +73,10 @@ class Dispatch:
         return any(taker.bytes > self._budget or len(taker.line) > _LINE for taker in takers)
 
     def is_given(self, shuffle: Shuffle) -> bool:
-        """Return whether everything has been given to an exchange."""
+        """Return whether everything has been given to an exchange; in a dry run, what the units in it have."""
         feeders = [self._entries[name] for name in shuffle.feeders]
         return all(entry.is_done for entry in feeders) and all(
-            (entry.name, unit) in shuffle.complete for entry in feeders for unit in range(entry.total)
+            (entry.name, unit) in shuffle.complete for entry in feeders for unit in entry.done
         )
 
     def close(self, stage: StageRun, passage: Passage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +13,7 @@ from raflow import convert, pushdown, units
 from raflow.errors import ResumeError, SchemaError
 from raflow.operators.contract import Wide
 from raflow.plan import Op, Plan
+from raflow.plan.order import in_order
 from raflow.runtime.delivery import discard
 from raflow.runtime.entry import Agreed, EntryRun
 from raflow.runtime.ledger import Ledger
@@ -56,6 +57,7 @@ def intake(plan: Plan, ledger: Ledger, context: SinkContext, *, resumed: bool, l
     wide = {op.name: op.work for op in plan.ops() if isinstance(op.work, Wide)}
     sides = {name: side for name in wide if (side := records[name].all_of) is not None}
     plan = plan.with_wide({name: wide[name].with_all_of(side) for name, side in sides.items()})
+    plan = replace(plan, stages=in_order(plan.stages))  # those before a join that deals rows out now, too
     agreed = Agreed(plan, records)
     return Intake(plan, records, agreed, _entry_runs(plan, records, agreed, limit), limit)
 
@@ -117,8 +119,9 @@ def _entry_runs(plan: Plan, records: Records, agreed: Agreed, limit: int | None)
     Units that feed an exchange are done again, without being written again, unless all that follows is done.
     """
     runs: dict[str, EntryRun] = {}
+    givers = {op.name: plan.givers(op.name) for op in plan.ops() if isinstance(op.work, Wide)}
     for op in reversed([op for op in plan.ops() if op.is_entry]):
-        feeds = [one for one in runs.values() if op.name in plan.givers(one.name)]
+        feeds = [one for one in runs.values() if op.name in givers.get(one.name, ())]
         replayed = any(not one.is_done for one in feeds)
         record = records[op.name]
         bound = limit if isinstance(op.work, Source) else None

@@ -102,8 +102,10 @@ class Shuffle:
     def set_bounds(self) -> str | None:
         """Find the bounds of a range exchange from the samples; returns them as text for the ledger."""
         route = self.wide.routes[0]
+        if self.bounds is not None or not isinstance(route, Range):
+            return None
         samples = [from_ipc(one.pieces.sample) for one in self.all() if one.pieces.sample]
-        if self.bounds is not None or not isinstance(route, Range) or not samples:
+        if not samples:
             return None
         self.bounds = routing.bounds(together(samples), route, self.partitions)
         return base64.b64encode(self.packed_bounds()).decode()
@@ -115,12 +117,12 @@ class Shuffle:
 
     def uncut(self) -> list[Given]:
         """Return what must still be cut and is not under way."""
-        return [one for one in self.all() if one.whole and not one.cutting]
+        return [one for many in self.given.values() for one in many if one.whole and not one.cutting]
 
     @property
     def is_cut(self) -> bool:
         """Whether every piece has its partition."""
-        return not any(one.whole for one in self.all())
+        return not any(one.whole for many in self.given.values() for one in many)
 
     def units(self) -> list[Split]:
         """Return the partitions as units of work: small neighbours are one, unless much may be done to them."""

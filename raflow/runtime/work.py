@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from raflow.metrics import Counts
-from raflow.operators.contract import Range, Route
+from raflow.operators.contract import Hash, Range, Route
 from raflow.plan import Exchange, Stage
 from raflow.runtime.failure import Failure, portable
 from raflow.sinks import Part, SinkContext
@@ -138,7 +138,7 @@ class Outcome:
 def route_of(stage: Stage, exchange: Exchange) -> Route:
     """Return how rows are spread for an exchange."""
     wide = stage.takers[exchange.taker]
-    return wide.routes[exchange.side]
+    return Hash(None) if exchange.by_content else wide.routes[exchange.side]
 
 
 def pack_schema(schema: pa.Schema | None) -> bytes | None:
