@@ -84,9 +84,11 @@ def refuse_decorated(code: Any) -> None:
         raise InvalidProcessor(msg)
 
 
-def own_name(code: Any, name: str | None) -> str:
-    """Return the name that was given, or else that of the function or class."""
-    return name or str(getattr(code, "__name__", type(code).__name__))
+def name_of(code: Any) -> str:
+    """Return the name of a function or class: of a partial one that of what it calls, of an object its class's."""
+    while isinstance(code, functools.partial):
+        code = code.func
+    return str(getattr(code, "__name__", type(code).__name__))
 
 
 def _at(module: Any, path: str) -> Any:

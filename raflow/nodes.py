@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from raflow.code import Code
+from raflow.decorated import name_of
 from raflow.operators.contract import Narrow, Wide
 from raflow.operators.passing import Union
 from raflow.operators.sort import Sort
@@ -60,9 +60,7 @@ def united(nodes: Sequence[Node]) -> Node:
 
 def title_of(function: Any) -> str:
     """Return the name of a function that was given none."""
-    while isinstance(function, partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
+    return name_of(function).strip("<>")
 
 
 def is_sorted(node: Node) -> bool:

@@ -12,8 +12,9 @@ import pyarrow as pa
 from raflow.code import Code
 from raflow.convert import Encoded, Shape, check, concat, encode, encode_batch, returned_schema, shape_of
 from raflow.convert.shape import frame_name
+from raflow.decorated import name_of
 from raflow.errors import InvalidOption, InvalidProcessor, SchemaError
-from raflow.operators.calling import Groups, check_function, groups_of, name_of
+from raflow.operators.calling import Groups, check_function, groups_of
 from raflow.operators.contract import Hash, Route, Wide
 from raflow.operators.names import check_columns
 

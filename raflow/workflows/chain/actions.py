@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar, overload
 
-from raflow.decorated import Named
+from raflow.decorated import Named, name_of
 from raflow.errors import NotCallableObject
 from raflow.options import StepOptions
 from raflow.workflows.context import Context
@@ -34,7 +34,7 @@ class Action(Named):
     def __init__(self, function: Callable[..., Any], options: StepOptions) -> None:
         self.function = function
         self.options = options
-        self.name = _name(function)
+        self.name = name_of(function)
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -142,12 +142,6 @@ def _decorated(code: Any, options: StepOptions) -> Any:
         msg = f"@action got {code!r}, which cannot be called; give it a function, a method or a class"
         raise NotCallableObject(msg)
     return Action(code, options)
-
-
-def _name(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _parameters(function: Any, *, through: bool = True) -> dict[str, inspect.Parameter]:
