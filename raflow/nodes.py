@@ -70,12 +70,13 @@ def is_sorted(node: Node) -> bool:
     return isinstance(node.work, Sort)
 
 
+def label(work: Source | Code | Narrow | Wide) -> str:
+    """Return what is done, in a few words."""
+    if isinstance(work, Code):
+        return title_of(work.function)
+    return repr(work) if isinstance(work, Source) else work.label
+
+
 def said(node: Node) -> str:
     """Return what is done up to a node, in a line."""
-    steps = []
-    for one in ancestry([node]):
-        if isinstance(one.work, Code):
-            steps.append(one.name or title_of(one.work.function))
-        else:
-            steps.append(one.work.label if isinstance(one.work, (Narrow, Wide)) else repr(one.work))
-    return " → ".join(steps)
+    return " → ".join(one.name or label(one.work) for one in ancestry([node]))

@@ -13,7 +13,7 @@ from raflow.code import Code
 from raflow.credentials import Credentials
 from raflow.dependencies.consumers import sides, with_dependencies
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor
-from raflow.nodes import Node, ancestry, title_of
+from raflow.nodes import Node, ancestry, label
 from raflow.operators.contract import Narrow, Wide
 from raflow.operators.passing import Side
 from raflow.options import POOL_OPTIONS, FlowOptions, ProcessorOptions
@@ -82,10 +82,7 @@ def _names(nodes: Sequence[Node]) -> dict[Node, str]:
 
 
 def _title(work: Code | Narrow | Wide) -> str:
-    """Return what a node does, in a few words."""
-    if isinstance(work, Code):
-        return title_of(work.function)
-    return shortened(work.label, _TITLE)
+    return label(work) if isinstance(work, Code) else shortened(label(work), _TITLE)
 
 
 def _unused(name: str, taken: Any) -> str:
