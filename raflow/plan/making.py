@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -21,7 +20,7 @@ from raflow.plan.fusion import Fused, fuse
 from raflow.plan.stages import Exchange, Op, Plan, Stage
 from raflow.sinks import Sink, same_place
 from raflow.sources import Source
-from raflow.units import shortened
+from raflow.units import did_you_mean, shortened
 
 if TYPE_CHECKING:
     from raflow.flow import Flow
@@ -107,8 +106,7 @@ def check_names(flow: Flow, overrides: Overrides, others: Collection[str] = ()) 
     names = [*(node.name for node in ancestry(flow.nodes) if node.name), *others]
     for name in overrides:
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+            hint = did_you_mean(name, names) or f"; there are: {', '.join(names)}"
             msg = f"flow {flow.flow_id!r} has no processor {name!r}{hint}"
             raise InvalidOption(msg)
 
