@@ -17,6 +17,7 @@ from raflow.errors import InvalidOption, InvalidProcessor, SchemaError
 from raflow.operators.calling import Groups, check_function, groups_of
 from raflow.operators.contract import Hash, Route, Wide
 from raflow.operators.names import check_columns
+from raflow.schema import decoded
 
 _BATCH_KINDS = "pa.Table, pa.RecordBatch, pd.DataFrame, pl.DataFrame or list[T]"
 
@@ -204,5 +205,4 @@ def _has_frame(result: Any) -> bool:
 
 def _plain(field: pa.Field) -> pa.Schema:
     """Return a field as a hint for results: they may be wider than what came in."""
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    return pa.schema([pa.field(field.name, kind)])
+    return pa.schema([pa.field(field.name, decoded(field.type))])

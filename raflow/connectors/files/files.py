@@ -30,7 +30,7 @@ from raflow.connectors.files.splitting import Piece, pack
 from raflow.connectors.files.writing import FolderSink
 from raflow.credentials import Credentials
 from raflow.errors import InvalidOption, SourceError
-from raflow.schema import conform, merge
+from raflow.schema import conform, decoded, merge
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Input, Json, Reject, Source, Split
 
@@ -202,8 +202,7 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
+    kind = decoded(kind)
     return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)
 
 
