@@ -22,9 +22,9 @@ import cloudpickle
 from raflow.engines.daemons import DaemonThreads
 from raflow.errors import NotSerializable, StepLost
 from raflow.options import Resources
+from raflow.runtime.steps.messages import Over, Post, Task
 from raflow.runtime.steps.unpickle import loads
 from raflow.runtime.steps.values import Packed, Value, by_value
-from raflow.runtime.steps.worker import Over, Post, Task
 
 
 class ProcessWorkers:

@@ -26,17 +26,8 @@ from raflow.errors import NoCapacity, NotSerializable
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
 from raflow.runtime.steps.attempt import Attempt
+from raflow.runtime.steps.messages import Beat, Begun, Ended, InputsLost, Left, Over, Post, Task
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, unpack
-from raflow.runtime.steps.worker import (
-    Beat,
-    Begun,
-    Ended,
-    InputsLost,
-    Left,
-    Over,
-    Post,
-    Task,
-)
 
 _LOOK_S = 1.0
 _DEPTH = 2

@@ -26,10 +26,12 @@ from raflow.runtime.steps.calls import Calls
 from raflow.runtime.steps.events import Observers, StepEvent
 from raflow.runtime.steps.inbox import Inbox
 from raflow.runtime.steps.inflight import InFlight
+from raflow.runtime.steps.messages import Beat, Begun, Ended, InputsLost, Left, Over
 from raflow.runtime.steps.sharing import MOST
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import unpack
-from raflow.runtime.steps.worker import Beat, Begun, Ended, InputsLost, Left, Over, Workers, now
+from raflow.runtime.steps.worker import now
+from raflow.runtime.steps.workers import Workers
 
 log = logging.getLogger("raflow")
 
