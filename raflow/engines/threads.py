@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from raflow.engines.daemons import DaemonThreads
+from raflow.engines.here import LocalWorkers
 from raflow.options import Resources
 from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.heartbeat import heard, said
 from raflow.runtime.steps.messages import Beat, Left, Post, Report, Task
-from raflow.runtime.steps.values import Packed, Value
+from raflow.runtime.steps.values import Packed
 from raflow.runtime.steps.worker import Inputs, Slice, attempt, run_slice
 
 THREADS = 64
 """Steps that run at once by default. Threads wait well and compute badly, so this is more than the CPUs."""
 
 
-class ThreadWorkers:
+class ThreadWorkers(LocalWorkers):
     """Runs steps in daemon threads. A timed-out or cancelled step is abandoned: a thread cannot be ended.
 
     Args:
         threads: Steps that run at once.
     """
 
-    name = "local"
-
     def __init__(self, threads: int = THREADS) -> None:
-        self._count = threads
-        self._threads = DaemonThreads("raflow step")
-
-    def start(self) -> None:
-        """Nothing to start."""
-
-    def slots(self, needs: Resources) -> int:
-        """Return the number of threads, whatever the needs: they are for clusters."""
-        del needs
-        return self._count
+        super().__init__(threads, "raflow step")
 
     def ship(self, function: Callable[..., Any], name: str) -> Any:
         """Return the function as it is."""
@@ -50,20 +39,6 @@ class ThreadWorkers:
         call = _ThreadCall(number, tasks, post)
         self._threads.run(call.run)
         return call
-
-    def fetch(self, value: Value) -> Packed:
-        """Return the value: all are here."""
-        assert isinstance(value, Packed)
-        return value
-
-    def is_lost(self, values: Sequence[Value]) -> bool:
-        """Return False: values are lost with this process only."""
-        del values
-        return False
-
-    def close(self) -> None:
-        """End the idle threads."""
-        self._threads.close()
 
 
 class _ThreadCall:
