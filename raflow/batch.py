@@ -35,23 +35,6 @@ def slices(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
         yield batch.slice(start, rows)
 
 
-def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield the same records in batches of exactly so many rows; only the last one may be smaller."""
-    waiting: list[pa.RecordBatch] = []
-    held = 0
-    for batch in batches:
-        waiting.append(batch)
-        held += batch.num_rows
-        if held >= rows:
-            *full, rest = slices(one_batch(waiting), rows)
-            if rest.num_rows == rows:
-                full, rest = [*full, rest], rest.slice(0, 0)
-            yield from full
-            waiting, held = [rest] if rest.num_rows else [], rest.num_rows
-    if held:
-        yield one_batch(waiting)
-
-
 def one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """Return batches of one schema as a single one.
 

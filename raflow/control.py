@@ -5,8 +5,6 @@ The client is `raflow control`, see `raflow/cli/control.py`.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import os
 import secrets
@@ -17,13 +15,14 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from raflow.errors import InvalidOption
 from raflow.http.reply import refuse
+from raflow.http.security import among, bearer_token, digest_of
 from raflow.options import ConnectionOptions
 from raflow.runtime.run import CONTROL_TOKEN, Access, Run
 from raflow.runtime.serving.address import Address, bind, unbind
@@ -111,23 +110,14 @@ class _Guard:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self.app = app
-        self._digest = _digest(token)
+        self._digest = digest_of(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._knows(scope):
+        if scope["type"] == "http" and not among(bearer_token(HTTPConnection(scope)), [self._digest]):
             detail = f"not authenticated: send Authorization: Bearer with the token of the run ({CONTROL_TOKEN})"
             await refuse(scope, receive, send, 401, detail, {"WWW-Authenticate": "Bearer"})
         else:
             await self.app(scope, receive, send)
-
-    def _knows(self, scope: Scope) -> bool:
-        kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-        return hmac.compare_digest(_digest(given.strip()), self._digest) and kind.lower() == "bearer"
-
-
-def _digest(token: str) -> bytes:
-    """Return what has one length whatever the token has, so that comparing takes equally long."""
-    return hashlib.sha256(token.encode()).digest()
 
 
 class _Body(BaseModel):

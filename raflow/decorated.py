@@ -14,7 +14,27 @@ CARRIED: set[str] = set()
 """Names of the modules that replicas cannot import: what is in them travels as it is."""
 
 
-class Decorated:
+class Named:
+    """What has the name of its function or class in a module: travels as that name, or else in its parts."""
+
+    kind: str
+    name: str
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name}>"
+
+    def __reduce__(self) -> Any:
+        module, path = getattr(self, "__module__", ""), getattr(self, "__qualname__", "")
+        if module not in CARRIED | {"__main__"} and _at(sys.modules.get(module), path) is self:
+            return _import, (module, path)
+        return type(self), self._parts()
+
+    def _parts(self) -> tuple[Any, ...]:
+        """Return the arguments that make an equal one."""
+        raise NotImplementedError
+
+
+class Decorated(Named):
     """A function or class with a name and options.
 
     Calling it calls the function, so that it can be tested as if it were not decorated.
@@ -36,19 +56,6 @@ class Decorated:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, or make an instance of the class."""
         return self.code(*args, **kwargs)
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} {self.name}>"
-
-    def __reduce__(self) -> Any:
-        module, path = self.code.__module__, self.code.__qualname__
-        if module not in CARRIED | {"__main__"} and _at(sys.modules.get(module), path) is self:
-            return _import, (module, path)
-        return type(self), self._parts()
-
-    def _parts(self) -> tuple[Any, ...]:
-        """Return the arguments that make an equal one."""
-        raise NotImplementedError
 
 
 Made = TypeVar("Made", bound=Decorated)
@@ -77,9 +84,11 @@ def refuse_decorated(code: Any) -> None:
         raise InvalidProcessor(msg)
 
 
-def own_name(code: Any, name: str | None) -> str:
-    """Return the name that was given, or else that of the function or class."""
-    return name or str(getattr(code, "__name__", type(code).__name__))
+def name_of(code: Any) -> str:
+    """Return the name of a function or class: of a partial one that of what it calls, of an object its class's."""
+    while isinstance(code, functools.partial):
+        code = code.func
+    return str(getattr(code, "__name__", type(code).__name__))
 
 
 def _at(module: Any, path: str) -> Any:
@@ -89,9 +98,9 @@ def _at(module: Any, path: str) -> Any:
     return found
 
 
-def _import(module: str, path: str) -> Decorated:
+def _import(module: str, path: str) -> Named:
     found = _at(importlib.import_module(module), path)
-    if not isinstance(found, Decorated):
-        msg = f"{module}.{path} is no processor here; is another version of the module installed?"
+    if not isinstance(found, Named):
+        msg = f"{module}.{path} is not decorated here; is another version of the module installed?"
         raise FlowError(msg)
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from raflow.http.declared import HttpApp
 from raflow.metrics import Status
 from raflow.observe.progress import progress_for
 from raflow.observe.summary import show, summary
+from raflow.observe.terminal import log_to_terminal
 from raflow.plan import Plan, check_names, dry
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Engine
@@ -204,27 +204,6 @@ def _ends(plan: Plan | None, http: HttpApp | None) -> Ends:
         found += [(op.name, end) for end in ([op.work] if isinstance(op.work, Source) else [])]
         found += [(op.name, sink) for sink in op.all_sinks]
     return found + (http.named_sinks() if http else [])
-
-
-def log_to_terminal(level: str, logger: logging.Logger = log) -> None:
-    """Print what a logger says from this level on, unless somebody has arranged its handlers."""
-    logger.setLevel(level)
-    if not logging.getLogger().handlers and not logger.handlers:
-        handler = _Stderr()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
-
-
-class _Stderr(logging.StreamHandler[Any]):
-    """Writes to what is `sys.stderr` now: a progress view puts itself in its place."""
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: Any) -> None:
-        """Stay with `sys.stderr`."""
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -17,6 +16,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from raflow.errors import TargetError
+from raflow.units import did_you_mean
 
 if TYPE_CHECKING:
     from raflow.flow import Flow
@@ -287,9 +287,7 @@ def made(factory: Callable[[], Any], target: str) -> Any:
 def _unknown(module: ModuleType, owner: Any, part: str, target: str) -> str:
     where = owner.__name__ if isinstance(owner, ModuleType) else type(owner).__name__
     known = [name for name in dir(owner) if not name.startswith("_")]
-    close = difflib.get_close_matches(part, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else _flow_names(module)
-    return f"{target}: {where} has no {part!r}{hint}"
+    return f"{target}: {where} has no {part!r}{did_you_mean(part, known) or _flow_names(module)}"
 
 
 def _flow_names(module: ModuleType) -> str:

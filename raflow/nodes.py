@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from raflow.code import Code
+from raflow.decorated import name_of
 from raflow.operators.contract import Narrow, Wide
 from raflow.operators.passing import Union
 from raflow.operators.sort import Sort
@@ -60,9 +60,7 @@ def united(nodes: Sequence[Node]) -> Node:
 
 def title_of(function: Any) -> str:
     """Return the name of a function that was given none."""
-    while isinstance(function, partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
+    return name_of(function).strip("<>")
 
 
 def is_sorted(node: Node) -> bool:
@@ -72,12 +70,13 @@ def is_sorted(node: Node) -> bool:
     return isinstance(node.work, Sort)
 
 
+def label(work: Source | Code | Narrow | Wide) -> str:
+    """Return what is done, in a few words."""
+    if isinstance(work, Code):
+        return title_of(work.function)
+    return repr(work) if isinstance(work, Source) else work.label
+
+
 def said(node: Node) -> str:
     """Return what is done up to a node, in a line."""
-    steps = []
-    for one in ancestry([node]):
-        if isinstance(one.work, Code):
-            steps.append(one.name or title_of(one.work.function))
-        else:
-            steps.append(one.work.label if isinstance(one.work, (Narrow, Wide)) else repr(one.work))
-    return " → ".join(steps)
+    return " → ".join(one.name or label(one.work) for one in ancestry([node]))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from raflow.code import Code, called
-from raflow.decorated import Decorated, own_name, refuse_decorated
+from raflow.decorated import Decorated, name_of, refuse_decorated
 from raflow.errors import InvalidOption
 from raflow.nodes import Node
 from raflow.options import ProcessorOptions
@@ -85,7 +85,7 @@ def consumer(
 
     def decorate(code: Callable[..., Any]) -> Processor:
         refuse_decorated(code)
-        named = own_name(code, name)
+        named = name or name_of(code)
         called(code, named)
         return Processor(code, source, sinks, named, dict(options))
 

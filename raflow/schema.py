@@ -52,6 +52,16 @@ def _has_no_values(kind: pa.DataType) -> bool:
     return kind.id in _NO_VALUES or any(map(_has_no_values, inner))
 
 
+def decoded(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values: that of its categories if it has some."""
+    return decoded(kind.value_type) if pa.types.is_dictionary(kind) else kind
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether values are integers, floats or decimals."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
 def same_but_digits(one: pa.DataType, other: pa.DataType) -> bool:
     """Return whether two types are the same but for the digits of decimals, which no annotation can say."""
     kinds = [re.sub(r"decimal\d+\(\d+, -?\d+\)", "decimal", str(kind)) for kind in (one, other)]

@@ -16,7 +16,7 @@ from raflow.code import Code
 from raflow.convert.fields import is_optional
 from raflow.credentials import Credentials
 from raflow.errors import RaflowError, SchemaError
-from raflow.nodes import Node, ancestry, title_of
+from raflow.nodes import Node, ancestry, label
 from raflow.operators.contract import Narrow, Wide
 from raflow.schema import is_fixed, merge
 from raflow.sources import Source
@@ -140,10 +140,3 @@ def _check_same_columns(one: pa.Schema, other: pa.Schema) -> None:
     if alone:
         msg = f"column {alone[0]!r} is in some of the inputs only; select the same of all, or add it to the others"
         raise SchemaError(msg)
-
-
-def label(work: Code | Narrow | Wide) -> str:
-    """Return what is done, in a few words."""
-    if isinstance(work, Code):
-        return title_of(work.function)
-    return work.label

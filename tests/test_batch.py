@@ -1,20 +1,8 @@
 from __future__ import annotations
 
 import pyarrow as pa
-from hypothesis import given
-from hypothesis import strategies as st
 
-from raflow.batch import from_ipc, regroup, slices, to_ipc
-
-
-@given(st.lists(st.integers(0, 40), max_size=10), st.integers(1, 25))
-def test_regrouping_keeps_all_records_in_order_in_batches_of_one_size(sizes: list[int], rows: int) -> None:
-    numbers = iter(range(1000))
-    batches = [pa.record_batch({"n": pa.array([next(numbers) for _ in range(size)], pa.int64())}) for size in sizes]
-    grouped = list(regroup(batches, rows))
-    assert [n for batch in grouped for n in batch.column("n").to_pylist()] == list(range(sum(sizes)))
-    assert all(batch.num_rows == rows for batch in grouped[:-1])
-    assert all(0 < batch.num_rows <= rows for batch in grouped)
+from raflow.batch import from_ipc, slices, to_ipc
 
 
 def test_slices_cover_a_batch() -> None:

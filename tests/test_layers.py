@@ -66,7 +66,6 @@ LATE = {
     ("cli", "loading"): "--version and --help come at once",
     ("cli", "cli.reload"): "its module is the main one of the process that it starts",
     ("cli.outcome", "observe.summary"): "--version and --help come at once",
-    ("cli.start", "launch"): "--version and --help come at once",
     ("cli.start", "loading"): "--version and --help come at once",
     ("cli.start", "providers"): "--version and --help come at once",
     ("cli.start", "workflows.chain"): "--version and --help come at once",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ def test_a_second_parameter_with_a_default_is_allowed() -> None:
         return {"n": record["n"] * factor}
 
     assert consumer(source=SOURCE)(scaled)({"n": 2}) == {"n": 4}
+
+
+def test_a_partial_function_has_the_name_of_what_it_calls() -> None:
+    def scaled(record: dict[str, Any], factor: int) -> dict[str, Any]:
+        return {"n": record["n"] * factor}
+
+    assert consumer(source=SOURCE)(functools.partial(scaled, factor=2)).name == "scaled"
 
 
 def test_unknown_options_and_wrong_ends_are_refused() -> None:

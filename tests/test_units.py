@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from raflow.units import count, duration, plural, rate, shortened, size
+from raflow.units import count, did_you_mean, duration, plural, rate, shortened, size
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,8 @@ def test_plurals_have_an_s() -> None:
 
 def test_long_texts_lose_their_middle() -> None:
     assert [shortened("abcdefgh", width) for width in (8, 7, 6, 2)] == ["abcdefgh", "abc…fgh", "abc…gh", "a…"]
+
+
+def test_a_name_that_is_not_there_has_a_hint_if_a_known_one_is_like_it() -> None:
+    assert did_you_mean("zoen", ["fare", "zone"]) == "; did you mean 'zone'?"
+    assert did_you_mean("x", ["fare", "zone"]) == ""

@@ -15,6 +15,7 @@ from raflow.cli.control import control
 from raflow.cli.outcome import INTERRUPTED, errors
 from raflow.cli.start import start
 from raflow.metrics import Status
+from raflow.observe.terminal import log_to_terminal
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,7 +79,7 @@ def run(
     **request: Any,
 ) -> None:
     """Run the Flow at TARGET: file.py, file.py:name or pkg.mod:name."""
-    from raflow.launch import Request, log_to_terminal, start, watch
+    from raflow.launch import Request, start, watch
     from raflow.loading import folder_of, load
 
     if reloads:

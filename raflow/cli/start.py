@@ -13,6 +13,7 @@ import click
 
 from raflow.cli.outcome import FAILED, errors, stdout_for_the_result
 from raflow.errors import FlowError, ResumeError
+from raflow.observe.terminal import log_to_terminal
 
 _KINDS = ("default", "memory", "file", "s3", "gcs")
 
@@ -72,8 +73,6 @@ def start(  # noqa: PLR0913, PLR0917 - one per option
         raise click.UsageError(msg)
     _see_folder()
     with errors(), stdout_for_the_result():
-        from raflow.launch import log_to_terminal
-
         log_to_terminal("INFO")
         if factory:
             workflow = _made(factory, workflow_id)

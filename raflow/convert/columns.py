@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from raflow.convert.fields import holds_map, is_optional
 from raflow.errors import SchemaError
+from raflow.schema import decoded, is_number
 
 _t = pa.types
 _UUID = "extension<arrow.uuid>"
@@ -56,8 +57,7 @@ def reach(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
     Returns:
         The type, or None if the column cannot become what is wanted.
     """
-    if _t.is_dictionary(found):
-        return reach(found.value_type, wanted)
+    found = decoded(found)
     if _t.is_null(found):
         return found
     if _t.is_nested(found):
@@ -73,10 +73,6 @@ def reach(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None:
     return wanted if any(source(found) and target(wanted) for source, target in _CASTS) else None
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(_t.is_integer(kind) or _t.is_floating(kind) or _t.is_decimal(kind))
-
-
 def _is_string(kind: pa.DataType) -> bool:
     return str(kind) in ("string", "large_string", "string_view")
 
@@ -87,7 +83,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 _CASTS: list[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], bool]]] = [
-    (_is_number, _is_number),
+    (is_number, is_number),
     (_is_text, _is_text),
     (_t.is_boolean, _t.is_boolean),
     (_t.is_date, _t.is_date),

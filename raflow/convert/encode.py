@@ -16,7 +16,7 @@ from raflow.convert.fields import ATOMS, is_record
 from raflow.convert.plain import Unfit, columns_of, plain
 from raflow.convert.shape import frame_name
 from raflow.errors import RecordError, SchemaError
-from raflow.schema import conform, merge
+from raflow.schema import conform, decoded, merge
 
 _t = pa.types
 _RETURNS = "return a dict, a dataclass, a pydantic model, a str, bytes, number, a list of these, or None"
@@ -220,8 +220,7 @@ def _simple(table: pa.Table) -> pa.RecordBatch:
 
 
 def _simple_type(kind: pa.DataType) -> pa.DataType:
-    if _t.is_dictionary(kind):
-        return _simple_type(kind.value_type)
+    kind = decoded(kind)
     if _t.is_large_list(kind):
         return pa.list_(_simple_type(kind.value_type))
     return {"large_string": pa.string(), "string_view": pa.string(), "large_binary": pa.binary()}.get(str(kind), kind)

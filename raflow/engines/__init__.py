@@ -10,7 +10,7 @@ from raflow.errors import InvalidOption
 
 if TYPE_CHECKING:  # child processes import this package too, and start sooner without what these import
     from raflow.runtime.engine import Engine
-    from raflow.runtime.steps.worker import Workers
+    from raflow.runtime.steps.workers import Workers
 
 ENGINES = ("auto", "ray", "local")
 

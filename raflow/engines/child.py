@@ -19,9 +19,12 @@ from typing import Any
 
 import cloudpickle
 
+from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.heartbeat import heard, paced
+from raflow.runtime.steps.messages import Beat, Left, Report, Task
 from raflow.runtime.steps.unpickle import loads
-from raflow.runtime.steps.worker import Beat, Begun, Ended, Inputs, Left, Over, Slice, attempt_shipped
+from raflow.runtime.steps.values import Packed
+from raflow.runtime.steps.worker import Inputs, Slice, attempt_shipped, run_slice
 
 
 class Child:
@@ -50,7 +53,7 @@ class Child:
             while True:
                 message = loads(self._line.recv_bytes())
                 if message is None:
-                    self._left(self._slice.close())
+                    self._close()
                 else:
                     self._number, self._slice = message[0], Slice(message[1])
                     self._calls.put((self._number, self._slice))
@@ -61,29 +64,22 @@ class Child:
             os._exit(1)
 
     def _work(self, number: int, work: Slice) -> None:
-        known = Inputs()
-        while (task := work.take()) is not None:
-            inputs = known.of(task)
-            if inputs is None:
-                self._left((task.id,))
-                continue
-            self._send(Begun(number, task.id))
-            with heard(paced(functools.partial(self._heard, number, task.id), task.heartbeat)):
-                done = attempt_shipped(task, inputs, _loaded)
-            known.keep(task, done)
-            self._send(Ended(number, task.id, done))
-            if done.failure:  # the driver decides whether the others still begin
-                self._left(work.close())
-        self._send(Over(number))
+        for report in run_slice(number, work, Inputs(), functools.partial(self._attempt, number)):
+            self._send(report)
+
+    def _attempt(self, number: int, task: Task, inputs: list[Packed]) -> Attempt:
+        with heard(paced(functools.partial(self._heard, number, task.id), task.heartbeat)):
+            return attempt_shipped(task, inputs, _loaded)
 
     def _heard(self, number: int, task: str, said: str) -> None:
         self._send(Beat(number, task, said))
 
-    def _left(self, tasks: tuple[str, ...]) -> None:
-        if tasks:
-            self._send(Left(self._number, tasks))
+    def _close(self) -> None:
+        left = self._slice.close()
+        if left:
+            self._send(Left(self._number, left))
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: Report) -> None:
         with self._sending:
             self._line.send_bytes(cloudpickle.dumps(message, protocol=5))
 

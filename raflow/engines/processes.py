@@ -12,22 +12,22 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
 
-from raflow.engines.daemons import DaemonThreads
-from raflow.errors import NotSerializable, StepLost
+from raflow.engines.here import LocalWorkers
+from raflow.errors import StepLost
 from raflow.options import Resources
+from raflow.runtime.steps.messages import Over, Post, Task
 from raflow.runtime.steps.unpickle import loads
-from raflow.runtime.steps.values import Packed, Value, by_value
-from raflow.runtime.steps.worker import Over, Post, Task
+from raflow.runtime.steps.values import shipped
 
 
-class ProcessWorkers:
+class ProcessWorkers(LocalWorkers):
     """Runs steps in child processes, which are used again, and killed with a step that is timed out or cancelled.
 
     Args:
@@ -35,32 +35,16 @@ class ProcessWorkers:
         module: Module whose functions and classes travel as they are.
     """
 
-    name = "local"
-
     def __init__(self, processes: int | None = None, module: ModuleType | None = None) -> None:
-        self._count = processes or len(os.sched_getaffinity(0))
+        super().__init__(processes or len(os.sched_getaffinity(0)), "raflow child")
         self._module = module
-        self._threads = DaemonThreads("raflow child")
         self._idle: list[_Child] = []
         self._closed = False
         self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Nothing to start: children start with the first calls."""
-
-    def slots(self, needs: Resources) -> int:
-        """Return the number of processes, whatever the needs: they are for clusters."""
-        del needs
-        return self._count
-
     def ship(self, function: Callable[..., Any], name: str) -> Any:
         """Pickle a function."""
-        try:
-            with by_value(self._module):
-                return cloudpickle.dumps(function)
-        except Exception as error:
-            msg = f"the function of step {name} cannot travel: {error}"
-            raise NotSerializable(msg) from error
+        return shipped(function, name, self._module)
 
     def call(self, number: int, tasks: list[Task], needs: Resources, post: Post) -> _ProcessCall:
         """Run tasks in an idle child, or in a new one."""
@@ -71,16 +55,6 @@ class ProcessWorkers:
         self._threads.run(lambda: call.follow(tasks))
         return call
 
-    def fetch(self, value: Value) -> Packed:
-        """Return the value: all are here."""
-        assert isinstance(value, Packed)
-        return value
-
-    def is_lost(self, values: Sequence[Value]) -> bool:
-        """Return False: values are lost with this process only."""
-        del values
-        return False
-
     def close(self) -> None:
         """End the idle children."""
         with self._lock:
@@ -89,7 +63,7 @@ class ProcessWorkers:
         for child in idle:
             child.kill()
             child.ended()
-        self._threads.close()
+        super().close()
 
     def _free(self, child: _Child) -> None:
         with self._lock:

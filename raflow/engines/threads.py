@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from raflow.engines.daemons import DaemonThreads
+from raflow.engines.here import LocalWorkers
 from raflow.options import Resources
+from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.heartbeat import heard, said
-from raflow.runtime.steps.values import Packed, Value
-from raflow.runtime.steps.worker import Beat, Begun, Ended, Inputs, Left, Over, Post, Slice, Task, attempt
+from raflow.runtime.steps.messages import Beat, Left, Post, Report, Task
+from raflow.runtime.steps.values import Packed
+from raflow.runtime.steps.worker import Inputs, Slice, attempt, run_slice
 
 THREADS = 64
 """Steps that run at once by default. Threads wait well and compute badly, so this is more than the CPUs."""
 
 
-class ThreadWorkers:
+class ThreadWorkers(LocalWorkers):
     """Runs steps in daemon threads. A timed-out or cancelled step is abandoned: a thread cannot be ended.
 
     Args:
         threads: Steps that run at once.
     """
 
-    name = "local"
-
     def __init__(self, threads: int = THREADS) -> None:
-        self._count = threads
-        self._threads = DaemonThreads("raflow step")
-
-    def start(self) -> None:
-        """Nothing to start."""
-
-    def slots(self, needs: Resources) -> int:
-        """Return the number of threads, whatever the needs: they are for clusters."""
-        del needs
-        return self._count
+        super().__init__(threads, "raflow step")
 
     def ship(self, function: Callable[..., Any], name: str) -> Any:
         """Return the function as it is."""
@@ -49,20 +40,6 @@ class ThreadWorkers:
         self._threads.run(call.run)
         return call
 
-    def fetch(self, value: Value) -> Packed:
-        """Return the value: all are here."""
-        assert isinstance(value, Packed)
-        return value
-
-    def is_lost(self, values: Sequence[Value]) -> bool:
-        """Return False: values are lost with this process only."""
-        del values
-        return False
-
-    def close(self) -> None:
-        """End the idle threads."""
-        self._threads.close()
-
 
 class _ThreadCall:
     def __init__(self, number: int, tasks: list[Task], post: Post) -> None:
@@ -72,20 +49,8 @@ class _ThreadCall:
         self._abandoned = False
 
     def run(self) -> None:
-        known = Inputs()
-        while (task := self._slice.take()) is not None:
-            inputs = known.of(task)
-            if inputs is None:
-                self._report(Left(self._number, (task.id,)))
-                continue
-            self._report(Begun(self._number, task.id))
-            with heard(functools.partial(self._heard, task.id)):
-                done = attempt(task.code, task, inputs)
-            known.keep(task, done)
-            self._report(Ended(self._number, task.id, done))
-            if done.failure:  # the driver decides whether the others still begin
-                self.close()
-        self._report(Over(self._number))
+        for report in run_slice(self._number, self._slice, Inputs(), self._attempt):
+            self._report(report)
 
     def close(self) -> None:
         left = self._slice.close()
@@ -96,10 +61,14 @@ class _ThreadCall:
         self._abandoned = True
         self._slice.close()
 
+    def _attempt(self, task: Task, inputs: list[Packed]) -> Attempt:
+        with heard(functools.partial(self._heard, task.id)):
+            return attempt(task.code, task, inputs)
+
     def _heard(self, task: str, details: Any) -> bool:
         self._report(Beat(self._number, task, said(details)))
         return not self._abandoned
 
-    def _report(self, message: Begun | Beat | Ended | Left | Over) -> None:
+    def _report(self, report: Report) -> None:
         if not self._abandoned:
-            self._post(message)
+            self._post(report)

@@ -7,7 +7,7 @@ from typing import Any
 
 from raflow import convert
 from raflow.code import Code
-from raflow.decorated import Decorated, own_name, refuse_decorated
+from raflow.decorated import Decorated, name_of, refuse_decorated
 from raflow.errors import InvalidOption
 from raflow.http.routes import WEBSOCKET, checked_method, checked_route
 from raflow.options import CollectorOptions
@@ -107,7 +107,7 @@ def collector(
 
     def decorate(code: Callable[..., Any]) -> Collector:
         refuse_decorated(code)
-        named = own_name(code, name)
+        named = name or name_of(code)
         takes, returns = Code(code).annotations(named)
         convert.shape_of(takes)
         convert.returned_schema(returns)

@@ -82,6 +82,26 @@ def revealed(secret: Secret) -> bytes:
     return text.encode()
 
 
+def digest_of(secret: Secret) -> bytes:
+    """Return what has one length whatever a secret has, so that comparing takes equally long.
+
+    Raises:
+        InvalidOption: The secret is empty, or no text.
+    """
+    return hashlib.sha256(revealed(secret)).digest()
+
+
+def among(given: str, digests: Iterable[bytes]) -> bool:
+    """Return whether what was given is one of some secrets; compares with all, and as long for each.
+
+    Args:
+        given: What a request brings; may be empty.
+        digests: Of the secrets.
+    """
+    digest = hashlib.sha256(given.encode()).digest()
+    return any([hmac.compare_digest(digest, one) for one in digests])  # noqa: C419 - any() of a list stops nowhere
+
+
 class _Bearer(SecurityBase):
     def __init__(self) -> None:
         self.model = HTTPBearerModel()
@@ -110,7 +130,7 @@ class BearerCredentials:
         Raises:
             HTTPException: 401.
         """
-        if not _among(self.token, map(_digest, tokens)):
+        if not among(self.token, map(digest_of, tokens)):
             refuse_unproven('Bearer error="invalid_token"')
 
 
@@ -143,7 +163,7 @@ class ApiKey(SecurityBase):
         if not named:
             msg = "ApiKey has no keys; give one, or several by name"
             raise InvalidOption(msg)
-        self._digests = {name: _digest(key) for name, key in named.items()}
+        self._digests = {name: digest_of(key) for name, key in named.items()}
         self._header = header
         self.model = APIKey.model_validate({"in": "header", "name": header})
         self.scheme_name = f"ApiKey-{header}"
@@ -159,18 +179,8 @@ class ApiKey(SecurityBase):
             HTTPException: 401.
         """
         given = connection.headers.get(self._header, "")
-        found = [name for name, digest in self._digests.items() if _among(given, [digest])]
+        found = [name for name, digest in self._digests.items() if among(given, [digest])]
         if not found:
             refuse_unproven(f'ApiKey header="{self._header}"')
         note_caller(connection, self._header, found[0])
         return found[0]
-
-
-def _digest(secret: Secret) -> bytes:
-    return hashlib.sha256(revealed(secret)).digest()
-
-
-def _among(given: str, digests: Iterable[bytes]) -> bool:
-    """Compare with all, and as long for each: digests have one length whatever the secrets have."""
-    digest = hashlib.sha256(given.encode()).digest()
-    return any([hmac.compare_digest(digest, one) for one in digests])  # noqa: C419 - any() of a list stops nowhere

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from raflow.code import check_constructor
-from raflow.decorated import Decorated, adding, own_name, refuse_decorated
+from raflow.decorated import Decorated, adding, name_of, refuse_decorated
 from raflow.errors import InvalidOption, InvalidProcessor
 from raflow.http.routes import checked_method, checked_route
 from raflow.options import HttpOptions
@@ -54,7 +54,7 @@ def endpoint(route: str, method: str = "GET", *, name: str | None = None) -> Cal
     def decorate(code: Callable[..., Any]) -> Endpoint:
         refuse_decorated(code)
         _check(code)
-        return Endpoint(code, route, method, own_name(code, name))
+        return Endpoint(code, route, method, name or name_of(code))
 
     return decorate
 

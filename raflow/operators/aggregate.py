@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from raflow.operators.functions import FUNCTIONS, ROWS, Function
 from raflow.operators.grouping import Ask, group, positions
 from raflow.operators.names import check_columns
 from raflow.operators.states import State
+from raflow.units import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,7 @@ def _function(name: str, column: str | None, function: str) -> Function:
     if function == "count" and column in (None, "*"):
         return ROWS
     if function not in FUNCTIONS:
-        close = difflib.get_close_matches(function, FUNCTIONS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(function, FUNCTIONS)
         msg = f"{name!r}: there is no aggregation {function!r}; there are: {', '.join(FUNCTIONS)}{hint}"
         raise InvalidOption(msg)
     if column in (None, "*"):

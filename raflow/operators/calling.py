@@ -98,8 +98,3 @@ def check_function(function: Any, keys: Sequence[str], what: str) -> None:
     if not keys:
         msg = f"{what}: there are no keys; name at least one column"
         raise InvalidOption(msg)
-
-
-def name_of(function: Any) -> str:
-    """Return a function's name; that of its class if it has none."""
-    return getattr(function, "__name__", None) or type(function).__name__

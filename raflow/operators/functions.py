@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from raflow.errors import SchemaError
 from raflow.operators.states import Count, Extreme, Listed, Moments, Picked, Rows, State, Sum, Truth, moments
+from raflow.schema import decoded
 
 Fits = Callable[[pa.DataType], bool]
 
@@ -36,8 +37,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _is_ordered(kind: pa.DataType) -> bool:
     types = pa.types
-    if types.is_dictionary(kind):
-        return _is_ordered(kind.value_type)
+    kind = decoded(kind)
     texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
     is_time = types.is_temporal(kind) and not types.is_interval(kind)
     return _is_number(kind) or is_time or any(is_known(kind) for is_known in texts)

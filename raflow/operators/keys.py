@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from raflow.errors import SchemaError
-from raflow.schema import merge
+from raflow.schema import decoded, is_number, merge
 
 _t = pa.types
 _INTEGER = pa.decimal128(20, 0)
@@ -25,12 +25,12 @@ def common_type(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     """
     if left == right:
         return left
-    left, right = (kind.value_type if _t.is_dictionary(kind) else kind for kind in (left, right))
+    left, right = decoded(left), decoded(right)
     if left == right or _t.is_null(right):
         return left
     if _t.is_null(left):
         return right
-    if _is_number(left) and _is_number(right):
+    if is_number(left) and is_number(right):
         return _number(left, right)
     for same, wide in ((_is_text, pa.large_string()), (_is_bytes, pa.large_binary())):
         if same(left) and same(right):
@@ -59,10 +59,6 @@ def _wider(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
         return merge([pa.schema([("key", left)]), pa.schema([("key", right)])]).field(0).type
     except SchemaError:
         return None
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(_t.is_integer(kind) or _t.is_floating(kind) or _t.is_decimal(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:

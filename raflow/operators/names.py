@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import pyarrow as pa
 
 from raflow.errors import SchemaError
+from raflow.units import did_you_mean
 
 
 def check_columns(names: Iterable[str], schema: pa.Schema, what: str) -> None:
@@ -28,8 +28,6 @@ def check_columns(names: Iterable[str], schema: pa.Schema, what: str) -> None:
         if found:
             msg = f"there are {found} columns {name!r} in the input of {what}; rename all but one"
             raise SchemaError(msg)
-        close = difflib.get_close_matches(name, schema.names, n=1)
         there = f"there are: {', '.join(schema.names)}" if schema.names else "the input has no columns"
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        msg = f"there is no column {name!r} for {what}; {there}{hint}"
+        msg = f"there is no column {name!r} for {what}; {there}{did_you_mean(name, schema.names)}"
         raise SchemaError(msg)

@@ -12,10 +12,12 @@ import pyarrow as pa
 from raflow.code import Code
 from raflow.convert import Encoded, Shape, check, concat, encode, encode_batch, returned_schema, shape_of
 from raflow.convert.shape import frame_name
+from raflow.decorated import name_of
 from raflow.errors import InvalidOption, InvalidProcessor, SchemaError
-from raflow.operators.calling import Groups, check_function, groups_of, name_of
+from raflow.operators.calling import Groups, check_function, groups_of
 from raflow.operators.contract import Hash, Route, Wide
 from raflow.operators.names import check_columns
+from raflow.schema import decoded
 
 _BATCH_KINDS = "pa.Table, pa.RecordBatch, pd.DataFrame, pl.DataFrame or list[T]"
 
@@ -203,5 +205,4 @@ def _has_frame(result: Any) -> bool:
 
 def _plain(field: pa.Field) -> pa.Schema:
     """Return a field as a hint for results: they may be wider than what came in."""
-    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    return pa.schema([pa.field(field.name, kind)])
+    return pa.schema([pa.field(field.name, decoded(field.type))])

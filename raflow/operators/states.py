@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raflow.operators.grouping import Ask, Numbers, firsts, positions, rows_of
+from raflow.schema import decoded
 
 _WIDE_INTEGER = pa.decimal128(38, 0)
 
@@ -119,8 +120,7 @@ class Extreme(State):
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return a type of the same values that Arrow's kernels know: of categories that of their values."""
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
+    kind = decoded(kind)
     return pa.float32() if pa.types.is_float16(kind) else kind
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -13,7 +12,7 @@ from raflow.code import Code
 from raflow.credentials import Credentials
 from raflow.dependencies.consumers import sides, with_dependencies
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor
-from raflow.nodes import Node, ancestry, title_of
+from raflow.nodes import Node, ancestry, label
 from raflow.operators.contract import Narrow, Wide
 from raflow.operators.passing import Side
 from raflow.options import POOL_OPTIONS, FlowOptions, ProcessorOptions
@@ -22,7 +21,7 @@ from raflow.plan.order import in_order
 from raflow.plan.stages import Exchange, Op, Plan, Stage
 from raflow.sinks import Sink, same_place
 from raflow.sources import Source
-from raflow.units import shortened
+from raflow.units import did_you_mean, shortened
 
 if TYPE_CHECKING:
     from raflow.flow import Flow
@@ -83,10 +82,7 @@ def _names(nodes: Sequence[Node]) -> dict[Node, str]:
 
 
 def _title(work: Code | Narrow | Wide) -> str:
-    """Return what a node does, in a few words."""
-    if isinstance(work, Code):
-        return title_of(work.function)
-    return shortened(work.label, _TITLE)
+    return label(work) if isinstance(work, Code) else shortened(label(work), _TITLE)
 
 
 def _unused(name: str, taken: Any) -> str:
@@ -111,8 +107,7 @@ def check_names(flow: Flow, overrides: Overrides, others: Collection[str] = ()) 
     names = [*(node.name for node in ancestry(flow.nodes) if node.name), *others]
     for name in overrides:
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names)}"
+            hint = did_you_mean(name, names) or f"; there are: {', '.join(names)}"
             msg = f"flow {flow.flow_id!r} has no processor {name!r}{hint}"
             raise InvalidOption(msg)
 

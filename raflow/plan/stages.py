@@ -12,6 +12,7 @@ import pyarrow as pa
 from raflow import convert
 from raflow.code import Code
 from raflow.dependencies.consumers import asked, ship
+from raflow.nodes import label
 from raflow.operators.contract import Narrow, Wide
 from raflow.operators.passing import Side
 from raflow.options import FlowOptions, ProcessorOptions
@@ -50,9 +51,7 @@ class Op:
     @property
     def label(self) -> str:
         """What it is, in a few words."""
-        if isinstance(self.work, (Narrow, Wide)):
-            return self.work.label
-        return repr(self.work) if isinstance(self.work, Source) else self.name
+        return self.name if isinstance(self.work, Code) else label(self.work)
 
     @property
     def error_sink(self) -> Sink | None:

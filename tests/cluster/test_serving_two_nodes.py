@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(420)]  # Ray notices a dead n
 PROGRAM = """
 from raflow import engines
 from raflow.options import Resources
-from raflow.runtime.serving.address import LOOPBACK
+from raflow.runtime.serving.address import Address
 from raflow.runtime.serving.serving import Serving
 from tests.runtime.serving.conftest import scaling, serving_options
 from fastapi import FastAPI
@@ -32,7 +32,7 @@ def make():
 engine = engines.make("ray")
 engine.start()
 options = serving_options(needs=Resources(num_cpus=1), scaling=scaling(2, 2))
-serving = Serving("api", engine, make, LOOPBACK, options)
+serving = Serving("api", engine, make, Address(), options)
 serving.start()
 serving.wait_ready(120)
 print(serving.address, flush=True)

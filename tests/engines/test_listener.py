@@ -17,7 +17,7 @@ from raflow.engines.ray.listener import Meeting, _SocketHolder
 from raflow.errors import CannotListen, ReplicaLost
 from raflow.options import Resources
 from raflow.runtime.engine import Engine, Handover
-from raflow.runtime.serving.address import LOOPBACK, Address
+from raflow.runtime.serving.address import Address
 
 WAIT_S = 60
 
@@ -61,7 +61,7 @@ def greeted(address: Address) -> str:
 
 
 def test_what_connects_while_there_is_no_replica_waits_for_the_next_one(started: Engine) -> None:
-    listener = started.listen(LOOPBACK)
+    listener = started.listen(Address())
     address, packed = listener.address, started.pack(Greeter)
     replicas = [started.spawn(f"g[{n}]", packed, Resources(num_cpus=0), listener=listener) for n in range(2)]
     ways = [listener.handover(one).result(WAIT_S) for one in replicas]
@@ -83,7 +83,7 @@ def test_what_connects_while_there_is_no_replica_waits_for_the_next_one(started:
 
 
 def test_an_address_in_use_is_refused(started: Engine) -> None:
-    listener = started.listen(LOOPBACK)
+    listener = started.listen(Address())
     with pytest.raises(CannotListen, match=f"cannot listen on {listener.address}: it is in use"):
         started.listen(listener.address)
     listener.close()
@@ -94,7 +94,7 @@ def test_a_holder_that_dies_costs_nothing_but_itself(ray_session: None, monkeypa
     monkeypatch.setattr("raflow.engines.ray.listener.is_own", lambda: False)
     engine = engines.make("ray")
     engine.start()
-    listener = engine.listen(LOOPBACK)
+    listener = engine.listen(Address())
     packed = engine.pack(Greeter)
     replicas = [engine.spawn(f"g[{n}]", packed, Resources(num_cpus=0), listener=listener) for n in range(2)]
     replicas[0].call("setup", listener.handover(replicas[0]).result(WAIT_S)).result(WAIT_S)
@@ -121,7 +121,7 @@ def test_a_holder_that_dies_costs_nothing_but_itself(ray_session: None, monkeypa
 def test_a_replica_that_dies_before_it_has_the_socket_is_told(ray_session: None) -> None:
     engine = engines.make("ray")
     engine.start()
-    listener = engine.listen(LOOPBACK)
+    listener = engine.listen(Address())
     replica = engine.spawn("g[0]", engine.pack(Greeter), Resources(num_cpus=0), listener=listener)
     replica.kill()
     with pytest.raises(ReplicaLost):
@@ -134,7 +134,7 @@ def test_a_replica_that_dies_before_it_has_the_socket_is_told(ray_session: None)
 def test_a_replica_that_leaves_before_it_has_the_socket_gets_none(ray_session: None) -> None:
     engine = engines.make("ray")
     engine.start()
-    listener = engine.listen(LOOPBACK)
+    listener = engine.listen(Address())
     replica = engine.spawn("g[0]", engine.pack(Greeter), Resources(num_cpus=0), listener=listener)
     listener.leaving(replica)
     with pytest.raises(ReplicaLost, match="has left before it had the socket"):
@@ -154,7 +154,7 @@ def test_copies_are_given_again_once_files_may_be_opened_again(monkeypatch: pyte
 
     monkeypatch.setattr(socket.socket, "accept", scarce)
     holder = _SocketHolder("it")
-    address, meeting = holder.open(LOOPBACK)
+    address, meeting = holder.open(Address())
     with meeting.take() as copy:
         assert copy.getsockname() == (address.host, address.port)
     assert errors == []

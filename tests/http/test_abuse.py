@@ -16,7 +16,7 @@ from raflow import Flow
 from raflow.connectors.memory import MemorySink
 from raflow.http import WebSocket
 from raflow.options import ConnectionOptions
-from raflow.runtime.serving.address import LOOPBACK, bind, unbind
+from raflow.runtime.serving.address import Address, bind, unbind
 from raflow.runtime.serving.replica import ServingReplica
 from tests.runtime.serving.wire import Wire
 
@@ -45,7 +45,7 @@ class Port:
     """A listening socket, which a replica takes a copy of."""
 
     def __init__(self) -> None:
-        self.listening, self.address = bind(LOOPBACK)
+        self.listening, self.address = bind(Address())
 
     def take(self) -> socket.socket:
         return self.listening.dup()

@@ -31,7 +31,7 @@ from raflow.credentials import Credentials
 from raflow.errors import InvalidOption, SourceError
 from raflow.foreign import foreign_errors
 from raflow.places import Location
-from raflow.schema import conform, merge
+from raflow.schema import conform, decoded, merge
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Input, Json, Reject, Source, Split
 
@@ -203,8 +203,7 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return _plain_type(kind.value_type)
+    kind = decoded(kind)
     return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from raflow.batch import one_batch, slices
 from raflow.connectors.files.json_text import json_texts
 from raflow.errors import InvalidOption, SinkError
+from raflow.schema import decoded
 
 ROW_GROUP_ROWS = 1_000_000
 """Rows after which a Parquet row group is written; none is larger."""
@@ -270,7 +271,7 @@ class _ArrowWriter(_Collected):
     def __init__(self, file: BinaryIO, schema: pa.Schema, compression: str | None) -> None:
         super().__init__(_IPC_ROWS, _IPC_BYTES)
         # An Arrow file has one dictionary per column; batches of different origin have several.
-        self._schema = pa.schema([_decoded(field) for field in schema], metadata=schema.metadata)
+        self._schema = pa.schema([field.with_type(decoded(field.type)) for field in schema], metadata=schema.metadata)
         options = pa.ipc.IpcWriteOptions(compression=compression)
         self._writer = pa.ipc.new_file(file, self._schema, options=options)
 
@@ -281,10 +282,6 @@ class _ArrowWriter(_Collected):
     def close(self) -> None:
         self.flush()
         self._writer.close()
-
-
-def _decoded(field: pa.Field) -> pa.Field:
-    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
 
 
 class _CsvWriter:

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from raflow.engines.ray.cluster import is_own
+from raflow.engines.ray.cluster import is_own, options_of
 from raflow.engines.ray.process import Actor
 from raflow.engines.ray.spare import Held, spare
 from raflow.options import Resources
@@ -56,18 +56,11 @@ class Actors:
             anonymous: Whether it will run no user code.
             place: A scheduling strategy of Ray, or None.
         """
-        options: dict[str, Any] = {
-            "num_cpus": needs.num_cpus,
-            "num_gpus": needs.num_gpus,
-            "resources": needs.resources or None,
-            "memory": needs.memory_bytes,
-            "max_restarts": 0,  # the driver replaces it and repeats its work
-            "max_task_retries": 0,
-            "max_concurrency": 16,
-            "scheduling_strategy": place,
-        }
-        given = {key: value for key, value in options.items() if value is not None}
-        actor = Actor.options(**given).remote(name)
+        given = options_of(needs)
+        if place is not None:
+            given["scheduling_strategy"] = place
+        # The driver replaces it and repeats its work.
+        actor = Actor.options(**given, max_restarts=0, max_task_retries=0, max_concurrency=16).remote(name)
         held = Held(actor, anonymous, needs.needs(), self._folder, ray.get_runtime_context().get_node_id(), time.time())
         with self._lock:
             self._held.append(held)

@@ -20,8 +20,9 @@ import ray
 from raflow.engines.ray.cluster import settle_in
 from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.heartbeat import heard, paced, patience
+from raflow.runtime.steps.messages import Beat, Begun, Ended, Left, Over, Task
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, Stored, Value, pack
-from raflow.runtime.steps.worker import SLICE_S, Inputs, Slice, Task, attempt_shipped, now, timed_out
+from raflow.runtime.steps.worker import SLICE_S, Inputs, Slice, attempt_shipped, now, run_slice, timed_out
 
 _GRACE_S = 1.0
 
@@ -77,6 +78,9 @@ def _outlined(done: Attempt, large: list[Packed]) -> Attempt:
     return replace(done, values=tuple(values))
 
 
+_NUMBER = 0
+"""Of the call; only the driver knows it."""
+
 _WAKE: Any = object()
 """News that something has become due."""
 
@@ -124,11 +128,13 @@ class Bench:
         report = Report([], [], [])
         try:
             news = self._news.get(timeout=self._patience())
-            while news is not None:
-                if isinstance(news, str):
-                    report.left.append(news)
-                elif news is not _WAKE:
-                    (report.ended if isinstance(news[1], Attempt) else report.beats).append(news)
+            while not isinstance(news, Over):
+                if isinstance(news, Left):
+                    report.left.extend(news.tasks)
+                elif isinstance(news, Ended):
+                    report.ended.append((news.task, news.attempt))
+                elif isinstance(news, Beat):
+                    report.beats.append((news.task, news.said))
                 news = self._news.get_nowait()
             return report, True
         except queue.Empty:
@@ -150,18 +156,13 @@ class Bench:
         return current.task.id if current and current.task.id != self._first else None
 
     def _run(self) -> None:
-        while (task := self._slice.take()) is not None:
-            inputs = self._known.of(task)
-            if inputs is None:
-                self._news.put(task.id)
-                continue
-            with self._watched(task):
-                done = attempt_shipped(task, inputs, _loaded)
-            self._known.keep(task, done)
-            self._news.put((task.id, done))
-            for left in self._slice.close() if done.failure else ():  # the driver decides whether they still begin
-                self._news.put(left)
-        self._news.put(None)
+        for report in run_slice(_NUMBER, self._slice, self._known, self._attempt):
+            if not isinstance(report, Begun):  # told of those that take their time only, see `_running`
+                self._news.put(report)
+
+    def _attempt(self, task: Task, inputs: list[Packed]) -> Attempt:
+        with self._watched(task):
+            return attempt_shipped(task, inputs, _loaded)
 
     @contextlib.contextmanager
     def _watched(self, task: Task) -> Iterator[None]:
@@ -183,7 +184,7 @@ class Bench:
 
     def _heard(self, current: _Current, said: str) -> None:
         _watch(min(current.deadline - time.monotonic(), patience(current.task.heartbeat)))
-        self._news.put((current.task.id, said))
+        self._news.put(Beat(_NUMBER, current.task.id, said))
 
 
 def _watch(limit: float) -> None:

@@ -14,13 +14,16 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 import raflow
 from raflow.errors import ClusterUnreachable, EngineError, InputLost, ReplicaLost, VersionMismatch
 from raflow.runtime.engine import Capacity
+
+if TYPE_CHECKING:  # workers of steps start sooner without the options and what these import
+    from raflow.options import Resources
 
 REACH_TIMEOUT_S = 10.0
 
@@ -51,6 +54,16 @@ def capacity() -> Capacity:
     resources = ray.cluster_resources()
     store = resources.get("object_store_memory", 0.0)
     return Capacity(plain(resources), nodes=len(alive), grows=not is_own(), store_bytes=store)
+
+
+def options_of(needs: Resources) -> dict[str, Any]:
+    """Return what a replica or a step needs, as options of its actor or task."""
+    given: dict[str, Any] = {"num_cpus": needs.num_cpus, "num_gpus": needs.num_gpus}
+    if needs.memory_bytes:
+        given["memory"] = needs.memory_bytes
+    if needs.resources:
+        given["resources"] = needs.resources
+    return given
 
 
 def settle_in(versions: tuple[str, str], folder: str) -> None:

@@ -20,23 +20,14 @@ import ray
 
 from raflow.engines.daemons import DaemonThreads
 from raflow.engines.ray.bench import Report, work
-from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, own_versions
+from raflow.engines.ray.cluster import capacity, connect, folder_of, foreign, options_of, own_versions
 from raflow.engines.ray.spare import spare
-from raflow.errors import NoCapacity, NotSerializable
+from raflow.errors import NoCapacity
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
 from raflow.runtime.steps.attempt import Attempt
-from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, unpack
-from raflow.runtime.steps.worker import (
-    Beat,
-    Begun,
-    Ended,
-    InputsLost,
-    Left,
-    Over,
-    Post,
-    Task,
-)
+from raflow.runtime.steps.messages import Beat, Begun, Ended, InputsLost, Left, Over, Post, Task
+from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, shipped, unpack
 
 _LOOK_S = 1.0
 _DEPTH = 2
@@ -84,12 +75,7 @@ class RayWorkers:
 
     def ship(self, function: Callable[..., Any], name: str) -> Any:
         """Pickle a function; a large one goes into the object store once."""
-        try:
-            with by_value(self._module):
-                code = cloudpickle.dumps(function)
-        except Exception as error:
-            msg = f"the function of step {name} cannot travel: {error}"
-            raise NotSerializable(msg) from error
+        code = shipped(function, name, self._module)
         return code if len(code) < INLINE_BYTES else ray.put(code)
 
     def call(self, number: int, tasks: list[Task], needs: Resources, post: Post) -> _RayCall:
@@ -120,11 +106,7 @@ class RayWorkers:
         return self._kinds[kinds]
 
     def _remote(self, needs: Resources) -> Any:
-        given: dict[str, Any] = {"num_cpus": needs.num_cpus, "num_gpus": needs.num_gpus}
-        if needs.memory_bytes:
-            given["memory"] = needs.memory_bytes
-        if needs.resources:
-            given["resources"] = needs.resources
+        given = options_of(needs)
         if self._capacity.nodes > 1:
             given["scheduling_strategy"] = "SPREAD"
         return _configured(tuple(sorted(given.items(), key=str))) if not needs.resources else _run.options(**given)

@@ -42,10 +42,6 @@ class Address:
         return f"unix:{self.path}" if self.path else f"http{'s' * secure}://{self}"
 
 
-LOOPBACK = Address()
-"""This machine alone, on a free port."""
-
-
 def bind(address: Address) -> tuple[socket.socket, Address]:
     """Listen at an address, alone; returns the socket, and the address with its real port.
 

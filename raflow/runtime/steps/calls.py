@@ -20,9 +20,11 @@ from raflow.runtime.failure import Failure, explain
 from raflow.runtime.steps.board import Board
 from raflow.runtime.steps.inbox import Inbox
 from raflow.runtime.steps.inflight import InFlight, Key
+from raflow.runtime.steps.messages import Beat, Task
 from raflow.runtime.steps.sharing import Sharing, key_of
 from raflow.runtime.steps.step import Step, arguments
-from raflow.runtime.steps.worker import SLICE_S, Beat, Task, Workers
+from raflow.runtime.steps.worker import SLICE_S
+from raflow.runtime.steps.workers import Workers
 
 
 @dataclass

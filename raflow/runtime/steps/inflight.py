@@ -11,8 +11,10 @@ from typing import Any, TypeAlias
 
 from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.heartbeat import patience
+from raflow.runtime.steps.messages import Beat, Task
 from raflow.runtime.steps.step import Step
-from raflow.runtime.steps.worker import Beat, Call, Task, fell_silent, now, timed_out
+from raflow.runtime.steps.worker import fell_silent, now, timed_out
+from raflow.runtime.steps.workers import Call
 
 Key: TypeAlias = "tuple[Callable[..., Any], str]"
 """Steps that may share calls: the function, and what a call of it needs."""

@@ -68,6 +68,11 @@ def together(steps: Sequence[Step]) -> Node:
     return _one(steps[0], now(), is_only=True) if len(steps) == 1 else _many(steps, now())
 
 
+def error_line(text: str) -> str:
+    """Return what a picture has of an error: its text in one line, cut if it is long."""
+    return shortened(" ".join(text.split()), ERROR_CHARS)
+
+
 def _edges(steps: Sequence[Step]) -> list[tuple[str, str]]:
     known = set(steps)
     return [(need.id, step.id) for step in steps for need in dict.fromkeys(_needs(step)) if need in known]
@@ -134,13 +139,13 @@ def _when(step: Step) -> float:
 
 
 def _error(step: Step) -> str:
-    """Return type and text of what went wrong last, in one line."""
+    """Return type and text of what went wrong last."""
     if not step.failures:
         return ""
     error = step.failures[-1].error
     try:
-        text = " ".join(str(error).split())
+        text = str(error).strip()
     except Exception:  # the text comes from the user's code
         text = ""
     kind = type(error).__name__
-    return shortened(f"{kind}: {text}" if text else kind, ERROR_CHARS)
+    return error_line(f"{kind}: {text}" if text else kind)

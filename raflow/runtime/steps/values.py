@@ -118,6 +118,26 @@ def by_value(module: ModuleType | None, pickler: Any = cloudpickle) -> Iterator[
         pickler.unregister_pickle_by_value(module)
 
 
+def shipped(function: Callable[..., Any], name: str, module: ModuleType | None) -> bytes:
+    """Return a function ready to travel to another process.
+
+    Args:
+        function: It.
+        name: Of the step, for the error.
+        module: Module whose functions and classes travel as they are.
+
+    Raises:
+        NotSerializable: It cannot travel.
+    """
+    try:
+        with by_value(module):
+            data: bytes = cloudpickle.dumps(function)
+    except Exception as error:
+        msg = f"the function of step {name} cannot travel: {error}"
+        raise NotSerializable(msg) from error
+    return data
+
+
 # -- arguments ----------------------------------------------------------------------------------------
 
 

@@ -6,11 +6,11 @@ import asyncio
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import cloudpickle
 
@@ -19,127 +19,11 @@ from raflow.runtime.failure import explain, portable
 from raflow.runtime.steps import values
 from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.heartbeat import heartbeat
+from raflow.runtime.steps.messages import Begun, Ended, Left, Over, Report, Task
 from raflow.runtime.steps.values import Earlier, Packed, Slot, Value, pack, unpack
-
-if TYPE_CHECKING:  # child processes start in half the time without the options and what these import
-    from raflow.options import Resources
 
 SLICE_S = 0.05
 """Steps that share a call do so for this long; what was not begun by then goes back."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One attempt of a step, ready to travel."""
-
-    id: str
-    code: Any
-    """The function, as `Workers.ship` returned it."""
-    arguments: Packed
-    inputs: tuple[Any, ...]
-    """What the slots of the arguments stand for: values, `Earlier` ones, or slots of what came beside."""
-    timeout: float
-    retry_on: Any
-    expands: bool
-    heartbeat: float = 0.0
-    """Seconds within which it must give a sign of life; 0: no bound."""
-
-
-# -- what a call tells the driver ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A task has really started."""
-
-    call: int
-    task: str
-
-
-@dataclass(frozen=True)
-class Beat:
-    """A task has given a sign of life."""
-
-    call: int
-    task: str
-    said: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A task has ended, well or not."""
-
-    call: int
-    task: str
-    attempt: Attempt
-
-
-@dataclass(frozen=True)
-class Left:
-    """These tasks were not begun and go back; the call goes on without them."""
-
-    call: int
-    tasks: tuple[str, ...]
-
-
-class InputsLost(Exception):
-    """Values that a call needs are gone with the node on which they were."""
-
-
-@dataclass(frozen=True)
-class Over:
-    """The call has ended."""
-
-    call: int
-    error: BaseException | None = None
-    """Why its worker was lost; tasks without an end have perhaps begun. After `InputsLost` they have not."""
-
-
-Post = Callable[["Begun | Beat | Ended | Left | Over"], None]
-
-
-class Call(Protocol):
-    """Some tasks on their way through a worker, one after the other."""
-
-    def close(self) -> None:
-        """Begin no further task; `Left` tells which were not."""
-
-    def kill(self) -> None:
-        """End the worker, or abandon it where it cannot be ended; no report follows."""
-
-
-class Workers(Protocol):
-    """What the step driver asks of an engine."""
-
-    name: str
-
-    def start(self) -> None:
-        """Connect or start what calls need."""
-
-    def slots(self, needs: Resources) -> int:
-        """Return how many calls with these needs to keep going at once."""
-
-    def ship(self, function: Callable[..., Any], name: str) -> Any:
-        """Make a function ready to travel, once for all its calls.
-
-        Raises:
-            NotSerializable: It cannot travel.
-        """
-
-    def call(self, number: int, tasks: list[Task], needs: Resources, post: Post) -> Call:
-        """Start a call; reports come to `post` from any thread, `Over` as the last one."""
-
-    def fetch(self, value: Value) -> Packed:
-        """Return a value that may lie in the engine's store."""
-
-    def is_lost(self, values: Sequence[Value]) -> bool:
-        """Return whether one of these values is gone with its node."""
-
-    def close(self) -> None:
-        """End what is idle; called when no call is going on."""
-
-
-# -- the work ---------------------------------------------------------------------------------------------
 
 
 class Slice:
@@ -189,6 +73,31 @@ class Inputs:
             return each
         made = self._made.get(each.task)
         return made[0] if made else None
+
+
+def run_slice(
+    number: int, tasks: Slice, known: Inputs, call: Callable[[Task, list[Packed]], Attempt]
+) -> Iterator[Report]:
+    """Do the tasks of a call, one after the other; yields what there is to tell of them.
+
+    Args:
+        number: Of the call.
+        tasks: Its tasks.
+        known: Values that they need.
+        call: Makes one attempt.
+    """
+    while (task := tasks.take()) is not None:
+        inputs = known.of(task)
+        if inputs is None:
+            yield Left(number, (task.id,))
+            continue
+        yield Begun(number, task.id)
+        done = call(task, inputs)
+        known.keep(task, done)
+        yield Ended(number, task.id, done)
+        if done.failure and (left := tasks.close()):  # the driver decides whether the others still begin
+            yield Left(number, left)
+    yield Over(number)
 
 
 def now() -> datetime:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar, overload
 
-from raflow.errors import FlowError, NotCallableObject
+from raflow.decorated import Named, name_of
+from raflow.errors import NotCallableObject
 from raflow.options import StepOptions
 from raflow.workflows.context import Context
 
@@ -20,7 +19,7 @@ _MARK = "__action_options__"
 _ASKS_RESOURCES = {"num_cpus", "num_gpus", "memory_bytes", "resources"}
 
 
-class Action:
+class Action(Named):
     """A function with the options of its attempts. Calling it calls the function, without any of them.
 
     Attributes:
@@ -29,12 +28,13 @@ class Action:
         name: The function's name.
     """
 
+    kind = "action"
     __name__: str
 
     def __init__(self, function: Callable[..., Any], options: StepOptions) -> None:
         self.function = function
         self.options = options
-        self.name = _name(function)
+        self.name = name_of(function)
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -46,15 +46,6 @@ class Action:
         if bind is None or (isinstance(self.function, FunctionType) and (instance is None or not self._takes_self)):
             return self
         return Action(bind(self.function, instance, owner), self.options)
-
-    def __repr__(self) -> str:
-        return f"<action {self.name}>"
-
-    def __reduce__(self) -> Any:
-        module, path = getattr(self, "__module__", None), getattr(self, "__qualname__", "")
-        if module and module != "__main__" and _at(sys.modules.get(module), path) is self:
-            return _import, (module, path)
-        return Action, (self.function, self.options)
 
     def given(self, initial: Context, previous: Context) -> Any:
         """Call the function with those contexts that it has parameters for."""
@@ -73,6 +64,9 @@ class Action:
     def delays(self) -> list[float]:
         """The wait before each attempt."""
         return self.options.delays()
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.function, self.options
 
     @functools.cached_property
     def _injected(self) -> tuple[list[str], list[str]]:
@@ -150,29 +144,8 @@ def _decorated(code: Any, options: StepOptions) -> Any:
     return Action(code, options)
 
 
-def _name(function: Any) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
-
-
 def _parameters(function: Any, *, through: bool = True) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(function, follow_wrapped=through).parameters)
     except (TypeError, ValueError):  # builtins may have none
         return {}
-
-
-def _at(module: Any, path: str) -> Any:
-    found = module
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
-
-
-def _import(module: str, path: str) -> Action:
-    found = _at(importlib.import_module(module), path)
-    if not isinstance(found, Action):
-        msg = f"{module}.{path} is no action here; is another version of the module installed?"
-        raise FlowError(msg)
-    return found

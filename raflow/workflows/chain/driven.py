@@ -21,7 +21,7 @@ from raflow.metrics import Status
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Step
-from raflow.runtime.steps.worker import Workers
+from raflow.runtime.steps.workers import Workers
 from raflow.workflows.chain.actions import Action
 from raflow.workflows.chain.inline import keep, partial_result, perform
 from raflow.workflows.chain.journal import Journal

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from types import ModuleType
 from typing import Any
 
 from raflow.errors import ImportModuleError, MissingActionDecorator, NotCallableObject
+from raflow.units import did_you_mean
 from raflow.workflows.chain.actions import Action, as_action
 
 
@@ -92,5 +92,4 @@ def _broken(place: str, text: str, error: BaseException) -> str:
 
 def _unknown(owner: Any, part: str, text: str) -> str:
     where = getattr(owner, "__name__", type(owner).__name__)
-    close = difflib.get_close_matches(part, dir(owner), n=1)
-    return f"{text!r} leads nowhere: {where} has no {part!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+    return f"{text!r} leads nowhere: {where} has no {part!r}{did_you_mean(part, dir(owner))}"

@@ -7,10 +7,8 @@ from itertools import pairwise
 
 from raflow.graph import Edge, Graph, Group, Node
 from raflow.metrics import Status
-from raflow.units import shortened
+from raflow.runtime.steps.picture import error_line
 from raflow.workflows.chain.task import Task
-
-_ERROR_CHARS = 300
 
 
 def picture(name: str, tasks: Sequence[Task]) -> Graph:
@@ -33,5 +31,5 @@ def _node(task: Task, group: str | None) -> Node:
         status=task.state,
         duration_s=task.duration,
         attempts=task.retry_count + 1 if task.started_at else 0,
-        error=shortened(" ".join(error.split()), _ERROR_CHARS),
+        error=error_line(error),
     )

@@ -17,7 +17,7 @@ from raflow.metrics import Status
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import Packed, Value, unpack
-from raflow.runtime.steps.worker import Workers
+from raflow.runtime.steps.workers import Workers
 from raflow.workflows.inferred.calls import Call
 from raflow.workflows.inferred.history import History, arguments_digest
 from raflow.workflows.inferred.trace import shadow

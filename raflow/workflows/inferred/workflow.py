@@ -16,7 +16,7 @@ from raflow.errors import FlowError, InvalidOption, TaskError
 from raflow.options import StepOptions
 from raflow.runtime.steps.heartbeat import heartbeat
 from raflow.runtime.steps.values import replace
-from raflow.runtime.steps.worker import Workers
+from raflow.runtime.steps.workers import Workers
 from raflow.workflows.inferred.calls import Call, as_task_error
 from raflow.workflows.inferred.history import History
 from raflow.workflows.inferred.lazy import copied, is_result, results_in, unwrapped

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+
+from raflow.observe.terminal import Stderr
 
 _node: ContextVar[str] = ContextVar("raflow node", default="main")
 _logger = logging.getLogger("raflow.steps")
@@ -23,7 +24,7 @@ def log(message: Any, step_name: str | None = None) -> None:
         step_name: In place of the node id.
     """
     if not _logger.hasHandlers():
-        _logger.addHandler(_Stderr())
+        _logger.addHandler(Stderr())
         _logger.setLevel(logging.INFO)
     _logger.info("[%s] %s", step_name or _node.get(), message)
 
@@ -36,15 +37,3 @@ def within(node: str) -> Iterator[None]:
         yield
     finally:
         _node.reset(token)
-
-
-class _Stderr(logging.StreamHandler[Any]):
-    """Writes to what is `sys.stderr` now, as captures and progress views put themselves in its place."""
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: Any) -> None:
-        """Stay with `sys.stderr`."""

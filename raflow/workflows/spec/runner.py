@@ -25,7 +25,8 @@ from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.step import Part
 from raflow.runtime.steps.step import Step as Call
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, pack, unpack
-from raflow.runtime.steps.worker import Workers, settled
+from raflow.runtime.steps.worker import settled
+from raflow.runtime.steps.workers import Workers
 from raflow.workflows.spec.apps import AppBody
 from raflow.workflows.spec.body import Body, Self
 from raflow.workflows.spec.flowgraph import FlowGraph, FlowStep, wants_results

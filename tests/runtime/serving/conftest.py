@@ -10,7 +10,7 @@ import pytest
 
 from raflow import engines
 from raflow.options import ConnectionOptions, Resources
-from raflow.runtime.serving.address import LOOPBACK, Address, bind, unbind
+from raflow.runtime.serving.address import Address, bind, unbind
 from raflow.runtime.serving.options import ServingOptions
 from raflow.runtime.serving.replica import ServingReplica
 from raflow.runtime.serving.scaling import HttpScaling
@@ -52,9 +52,11 @@ def serve(engine: str) -> Iterator[Serve]:
     made.start()
     running: list[Serving] = []
 
-    def start(app: App, *, replicas: int = 1, address: Address = LOOPBACK, ready: bool = True, **given: Any) -> Serving:
+    def start(
+        app: App, *, replicas: int = 1, address: Address | None = None, ready: bool = True, **given: Any
+    ) -> Serving:
         given.setdefault("scaling", scaling(replicas, replicas))
-        serving = Serving("api", made, app, address, serving_options(**given))
+        serving = Serving("api", made, app, address or Address(), serving_options(**given))
         serving.start()
         running.append(serving)
         if ready:
@@ -74,7 +76,7 @@ class Port:
     """A listening socket on a free port of this machine, shared by the replicas of one test."""
 
     def __init__(self) -> None:
-        self.listening, self.address = bind(LOOPBACK)
+        self.listening, self.address = bind(Address())
 
     def take(self) -> Any:
         return self.listening.dup()

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from raflow.errors import CannotListen
-from raflow.runtime.serving.address import LOOPBACK, Address, bind, unbind
+from raflow.runtime.serving.address import Address, bind, unbind
 
 
 def test_a_free_port_is_told_back() -> None:
-    listening, address = bind(LOOPBACK)
+    listening, address = bind(Address())
     with listening:
         assert address.host == "127.0.0.1"
         assert address.port == listening.getsockname()[1] > 0
@@ -20,7 +20,7 @@ def test_a_free_port_is_told_back() -> None:
 
 
 def test_a_port_in_use_names_the_process() -> None:
-    listening, address = bind(LOOPBACK)
+    listening, address = bind(Address())
     with listening, pytest.raises(CannotListen, match=rf"in use by process {os.getpid()} \(.+\); stop that, or choose"):
         bind(address)
 

@@ -18,7 +18,7 @@ from raflow.engines.ray import listener as listeners
 from raflow.engines.ray.listener import Meeting, RayListener, _SocketHolder
 from raflow.options import Resources
 from raflow.runtime.engine import Listener, ReplicaHandle
-from raflow.runtime.serving.address import LOOPBACK, Address
+from raflow.runtime.serving.address import Address
 from raflow.runtime.serving.serving import Serving
 from tests.runtime.serving.apps import App
 from tests.runtime.serving.conftest import READY_S, scaling, serving_options, until
@@ -83,7 +83,7 @@ def serving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving
     monkeypatch.setattr(listeners, "_first_node", lambda: FIRST)
     monkeypatch.setattr(listeners, "_holder", lambda _, node: Holder(NODES[node]))
     options = serving_options(scaling=scaling(1, 2, target_ongoing_requests=1000))
-    made = Serving("api", TwoHosts(), App(tmp_path), LOOPBACK, options)
+    made = Serving("api", TwoHosts(), App(tmp_path), Address(), options)
     made.start()
     made.wait_ready(READY_S)
     made.scale(2)

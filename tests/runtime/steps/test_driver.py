@@ -25,9 +25,11 @@ from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.driver import StepDriver
 from raflow.runtime.steps.events import StepEvent
 from raflow.runtime.steps.heartbeat import heartbeat
+from raflow.runtime.steps.messages import Left, Over, Task
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import pack
-from raflow.runtime.steps.worker import Left, Over, Task, Workers, now
+from raflow.runtime.steps.worker import now
+from raflow.runtime.steps.workers import Workers
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from raflow.errors import StepLost
 from raflow.metrics import Status
 from raflow.options import Resources
 from raflow.runtime.steps.driver import StepDriver
+from raflow.runtime.steps.messages import InputsLost, Over, Post, Task
 from raflow.runtime.steps.step import Step
 from raflow.runtime.steps.values import Value
-from raflow.runtime.steps.worker import InputsLost, Over, Post, Task
 
 
 class Forgetful(ThreadWorkers):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from raflow.errors import NotSerializable, StepExited, StepTimedOut
+from raflow.runtime.steps.messages import Begun, Ended, Left, Over, Task
 from raflow.runtime.steps.values import Earlier, Packed, Slot, pack, unpack
-from raflow.runtime.steps.worker import Inputs, Slice, Task, attempt, filled, now, settled, timed_out
+from raflow.runtime.steps.worker import Inputs, Slice, attempt, filled, now, run_slice, settled, timed_out
 
 WAIT_S = 20
 
@@ -222,6 +223,18 @@ def test_a_closed_slice_tells_once_what_was_not_taken() -> None:
     assert found.close() == ("b", "c")
     assert found.close() == ()
     assert found.take() is None
+
+
+def test_a_call_tells_what_becomes_of_its_tasks_and_leaves_those_behind_a_failure() -> None:
+    codes = {"one": lambda: 1, "bad": raises(ValueError())}
+    tasks = [task("lost", inputs=(Earlier("elsewhere"),)), task("one"), task("bad"), task("rest")]
+    told = run_slice(7, Slice(tasks), Inputs(), lambda each, inputs: attempt(codes[each.id], each, inputs))
+    lost, begun, ended, *more = told
+    assert (lost, begun) == (Left(7, ("lost",)), Begun(7, "one"))
+    assert isinstance(ended, Ended)
+    assert [value(each) for each in ended.attempt.values] == [1]
+    assert [type(each) for each in more] == [Begun, Ended, Left, Over]
+    assert more[-2:] == [Left(7, ("rest",)), Over(7)]
 
 
 def test_each_task_is_either_taken_or_left_whoever_comes_first() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import pickle
+import sys
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
 import pytest
 
 from raflow.errors import InvalidOption, NotCallableObject
+from raflow.runtime.steps.values import by_value
 from raflow.workflows.chain import Action, Context, action
 from raflow.workflows.chain.actions import as_action
 
@@ -190,3 +193,26 @@ def test_actions_travel_by_import_path_and_closures_by_value() -> None:
     assert pickle.loads(pickle.dumps(Steps.method)) is Steps.method
     assert pickle.loads(pickle.dumps(Steps().method))() == "method"
     assert (again(), again.options.retry) == (7, 4)
+
+
+def test_actions_of_a_module_that_workers_cannot_import_travel_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+from raflow.workflows.chain import action
+
+@action(retry=4)
+def add(*numbers):
+    return add(sum(numbers)) if numbers[1:] else numbers[0]
+
+class Steps:
+    @action
+    def method(self):
+        return add(3, 4)
+"""
+    module = ModuleType("only_here")
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    exec(source, vars(module))
+    with by_value(module):
+        data = cloudpickle.dumps((module.add, module.Steps))
+    monkeypatch.delitem(sys.modules, "only_here")
+    add, steps = pickle.loads(data)
+    assert (add(3, 4), add.options.retry, steps().method()) == (7, 4, 7)
