@@ -58,7 +58,7 @@ class Pools:
         self._state.dispatch.allow(capacity.store_bytes)
         for name, stage in self._state.stages.items():
             needs = stage.stage.options.needs()
-            if not stage.is_done and capacity.fits(needs) == 0 and not capacity.grows:
+            if not stage.is_done and not capacity.grows and not fits(needs, capacity.resources):
                 raise NoCapacity(_no_capacity(name, needs, self._state.engine.available()))
         for stage in self._state.stages.values():
             if not stage.is_done:
@@ -197,7 +197,7 @@ class Pools:
             late = waited > stage.stage.options.start_timeout_s
             if late and not stage.is_done and not stage.pool.ready and not stage.replicas_lost:
                 free, needs = self._state.engine.available(), stage.stage.options.needs()
-                if not stage.pool.members and self._state.engine.capacity().fits(needs):
+                if not stage.pool.members and fits(needs, self._state.engine.capacity().resources):
                     continue  # it waits its turn
                 patience = _SLOW_START if self._all_fit() else 1
                 lacking = any(free.get(key, 0.0) < amount for key, amount in needs.items())
