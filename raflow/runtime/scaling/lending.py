@@ -92,7 +92,7 @@ def _borrows(pool: PoolState, share: Share) -> bool:
 def _lends(pool: PoolState, share: Share, past: Past, now_s: float) -> bool:
     """Whether it may do with one replica less: it keeps up, and was not changed a short while ago."""
     settled = not past.moved or now_s - past.moved_s >= LEASE_S
-    spare = pool.size > max(share.low, 1) and pool.in_flight < pool.ready * pool.slots
+    spare = pool.size > max(share.low, 1) and pool.in_flight < pool.ready
     return _is_nimble(pool) and settled and spare and not pool.waiting
 
 

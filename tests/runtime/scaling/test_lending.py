@@ -27,7 +27,7 @@ LOADS = {"slow": 6.0, "keeps": 2.1, "up": 2.0}
 def lent(*pools: PoolState, loads: dict[str, float] = LOADS, **past: float) -> Loan | None:
     snapshot = Snapshot(100.0, TWELVE, pools)
     pasts = {pool.name: Past(load=loads[pool.name], **past) for pool in pools}  # type: ignore[arg-type]
-    return loan({pool.name: pool for pool in pools}, pasts, shares(snapshot), TWELVE, 100.0)
+    return loan({pool.name: pool for pool in pools}, pasts, shares(snapshot, {}), TWELVE, 100.0)
 
 
 def test_the_pool_with_the_most_to_spare_lends_to_the_slowest() -> None:
@@ -99,7 +99,7 @@ def test_nothing_is_lent_where_whole_replicas_divide_as_the_work_does() -> None:
 
 def test_what_is_lent_is_counted_out_until_the_lease_ends_or_producers_wait() -> None:
     pools = {"slow": SLOW, "keeps": KEEPS, "up": UP}
-    found = shares(Snapshot(100.0, TWELVE, tuple(pools.values())))
+    found = shares(Snapshot(100.0, TWELVE, tuple(pools.values())), {})
 
     def most(lent_s: float | None, **slow: bool) -> int:
         there = {**pools, "slow": replace(SLOW, **slow)}  # type: ignore[arg-type]
