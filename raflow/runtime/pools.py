@@ -16,7 +16,7 @@ from raflow.runtime.pool import Member
 from raflow.runtime.replica.rejects import TooManyErrors
 from raflow.runtime.scaling.allocation import fits, used
 from raflow.runtime.scaling.autoscaler import decide
-from raflow.runtime.scaling.look import Looks, room
+from raflow.runtime.scaling.look import Snapshots, room
 from raflow.runtime.scaling.values import Decision, Memory, Shortage, Snapshot
 from raflow.runtime.shuffle import Given
 from raflow.runtime.stage import StageRun
@@ -39,7 +39,7 @@ class Pools:
 
     def __init__(self, state: RunState) -> None:
         self._state = state
-        self._looks = Looks(state.stages.values(), state.dispatch, state.shuffles)
+        self._snapshots = Snapshots(state.stages.values(), state.dispatch, state.shuffles)
         self._memory = Memory()
         self.resized: deque[Resized] = deque(maxlen=_DECISIONS)
         """What the autoscaler has decided, the last ones; times are on the monotonic clock."""
@@ -75,7 +75,7 @@ class Pools:
             self._let_end()
             return
         capacity = self._state.engine.capacity()
-        snapshot = self._looks.take(time.monotonic(), capacity.resources, can_grow=capacity.grows)
+        snapshot = self._snapshots.take(time.monotonic(), capacity.resources, can_grow=capacity.grows)
         decisions, self._memory = decide(room(snapshot, capacity), self._memory)
         for shortage in decisions.shortages:
             self._check_shortage(shortage, snapshot)

@@ -26,7 +26,7 @@ from raflow.runtime.scaling.allocation import admit, allocate, fits, most, used
 from raflow.runtime.scaling.demand import ask
 from raflow.runtime.scaling.lending import LEASE_S, Loan, loan, without_lent
 from raflow.runtime.scaling.load import busy_replicas
-from raflow.runtime.scaling.values import Decision, Decisions, Memory, Past, PoolState, Shortage, Snapshot
+from raflow.runtime.scaling.values import Decision, Decisions, Memory, PoolMemory, PoolState, Shortage, Snapshot
 from raflow.runtime.scaling.workload import shares
 
 SHORTEST_S = 2.0
@@ -93,9 +93,9 @@ class _Turn:
 
     # -- what is seen -------------------------------------------------------------------------------
 
-    def _seen(self, pool: PoolState, past: Past | None, since_s: float) -> Past:
+    def _seen(self, pool: PoolState, past: PoolMemory | None, since_s: float) -> PoolMemory:
         """Return the memory of a pool with this look added."""
-        past = past or Past()
+        past = past or PoolMemory()
         load = busy_replicas(pool, past, since_s)
         idle = load is not None and load <= _IDLE * pool.ready
         calm = idle and not pool.starting and (not pool.queued or pool.blocked)
@@ -242,7 +242,7 @@ class _Turn:
         sizes = {name: pool.size for name, pool in self.pools.items()}
         return tuple(Decision(name, sizes[name], to, self.why[name]) for name, to in targets if to != sizes[name])
 
-    def remembered(self, name: str) -> Past:
+    def remembered(self, name: str) -> PoolMemory:
         """Return what the next call must know of a pool."""
         past, pool, target = self.past[name], self.pools[name], self.targets[name]
         is_lender = self.loan is not None and self.loan.lender == name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-from raflow.runtime.scaling.values import Past, PoolState
+from raflow.runtime.scaling.values import PoolMemory, PoolState
 
 _SMOOTH_S = 5.0
 """What was so long ago counts for little."""
 
 
-def busy_replicas(pool: PoolState, past: Past, since_s: float) -> float | None:
+def busy_replicas(pool: PoolState, past: PoolMemory, since_s: float) -> float | None:
     """Return how many replicas are busy, on average over some seconds; None while there are none.
 
     Args:
@@ -25,7 +25,7 @@ def busy_replicas(pool: PoolState, past: Past, since_s: float) -> float | None:
     return min(busy if past.load is None else busy + (past.load - busy) * kept, pool.ready)
 
 
-def _busy(pool: PoolState, past: Past, since_s: float) -> float:
+def _busy(pool: PoolState, past: PoolMemory, since_s: float) -> float:
     """Return how many were busy since then, by the time that they tell when calls end.
 
     Where that is too seldom, all that have something to do are, unless it waits for room.

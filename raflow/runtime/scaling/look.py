@@ -18,7 +18,7 @@ _SOME_ROWS = 1000.0
 """Taken for the records of a unit while nothing is known."""
 
 
-class Looks:
+class Snapshots:
     """Takes snapshots, and keeps the measured speeds between them.
 
     Args:

@@ -138,7 +138,7 @@ class Decisions:
 
 
 @dataclass(frozen=True)
-class Past:
+class PoolMemory:
     """What is remembered of one pool."""
 
     load: float | None = None
@@ -162,7 +162,7 @@ class Past:
 class Memory:
     """What goes out of one round of decisions and into the next."""
 
-    pools: Mapping[str, Past] = field(default_factory=dict)
+    pools: Mapping[str, PoolMemory] = field(default_factory=dict)
     now_s: float | None = None
     demand: Demand | None = None
     demand_s: float = 0.0

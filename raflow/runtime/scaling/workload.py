@@ -7,13 +7,13 @@ from graphlib import TopologicalSorter
 from statistics import fmean
 
 from raflow.runtime.scaling.allocation import Amounts, Share, most
-from raflow.runtime.scaling.values import Past, PoolState, Snapshot
+from raflow.runtime.scaling.values import PoolMemory, PoolState, Snapshot
 
 _UNKNOWN_S = 1000.0
 """One replica's time for a unit of data if no speed is known at all: long, so that all pools start in full."""
 
 
-def shares(snapshot: Snapshot, past: Mapping[str, Past]) -> dict[str, Share]:
+def shares(snapshot: Snapshot, past: Mapping[str, PoolMemory]) -> dict[str, Share]:
     """Return what each pool brings into the joint allocation.
 
     The work of a pool is what waits for it and what its producers have yet to make for it. A pool whose
@@ -40,7 +40,7 @@ def shares(snapshot: Snapshot, past: Mapping[str, Past]) -> dict[str, Share]:
     return {name: Share(name, pools[name].needs, work[name], *bounds[name], floors[name]) for name in pools}
 
 
-def _first_s(past: Past | None, now_s: float) -> float:
+def _first_s(past: PoolMemory | None, now_s: float) -> float:
     """Return how long the first calls of a pool have gone on."""
     return 0.0 if past is None or past.first_since_s is None else now_s - past.first_since_s
 

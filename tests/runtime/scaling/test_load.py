@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raflow.runtime.scaling.load import busy_replicas
-from raflow.runtime.scaling.values import Past, PoolState
+from raflow.runtime.scaling.values import PoolMemory, PoolState
 
 POOL = PoolState("a", {"CPU": 1.0}, ready=4, in_flight=4, rate=2.0)
 COLD = replace(POOL, rate=None)
@@ -16,10 +16,10 @@ LONG = replace(POOL, rate=1 / 6)
 
 def watched(pool: PoolState, *busy_s: float) -> float:
     """Show it twice a second, busy for so long in between."""
-    past = Past()
+    past = PoolMemory()
     for new_s in busy_s:
         pool = replace(pool, busy_s=pool.busy_s + new_s)
-        past = Past(load=busy_replicas(pool, past, 0.5), busy_s=pool.busy_s)
+        past = PoolMemory(load=busy_replicas(pool, past, 0.5), busy_s=pool.busy_s)
     assert past.load is not None
     return past.load
 
@@ -43,4 +43,4 @@ def test_replicas_at_calls_of_which_few_have_ended_are_busy(pool: PoolState) -> 
 
 
 def test_where_no_replica_is_nothing_is_known() -> None:
-    assert busy_replicas(replace(POOL, ready=0), Past(), 0.5) is None
+    assert busy_replicas(replace(POOL, ready=0), PoolMemory(), 0.5) is None

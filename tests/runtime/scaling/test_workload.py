@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from raflow.runtime.scaling.values import Past, PoolState, Snapshot
+from raflow.runtime.scaling.values import PoolMemory, PoolState, Snapshot
 from raflow.runtime.scaling.workload import shares
 
 CPU = {"CPU": 1.0}
@@ -40,7 +40,7 @@ def test_a_pool_of_unknown_speed_counts_as_the_others_do_on_average() -> None:
 def test_it_counts_no_faster_than_its_first_calls_that_go_on() -> None:
     a = PoolState("a", CPU, 1, queued=60, rate=1.0, consumers=("b",))
     b = PoolState("b", CPU, 1, queued=6, unit=10.0)
-    found = shares(Snapshot(90.0, {"CPU": 12.0}, (a, b)), {"b": Past(first_since_s=50.0)})
+    found = shares(Snapshot(90.0, {"CPU": 12.0}, (a, b)), {"b": PoolMemory(first_since_s=50.0)})
     assert found["b"].work_s == pytest.approx((60 + 6 * 10) * 4.0)
 
 
