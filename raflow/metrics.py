@@ -30,11 +30,11 @@ class Counts:
     """Sums over batches; `a + b` and `a - b` work field by field."""
 
     rows_in: int = 0
-    """Records read, or taken from other stages."""
+    """Records read or taken from other stages, once user code is through with them."""
     rows_out: int = 0
     """Records written, or given to other stages."""
     bytes_in: int = 0
-    """Arrow bytes read or taken, in memory."""
+    """Arrow bytes of these, in memory."""
     bytes_out: int = 0
     """Bytes written, as stored."""
     skipped: int = 0

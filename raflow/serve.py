@@ -19,6 +19,7 @@ from raflow.options import HttpOptions, Resources
 from raflow.runtime.driver import Driver
 from raflow.runtime.engine import Capacity, Engine
 from raflow.runtime.ledger import Ledger
+from raflow.runtime.scaling import allocation
 from raflow.runtime.serving.address import Address
 from raflow.runtime.serving.options import ServingOptions
 from raflow.runtime.serving.scaling import HttpScaling
@@ -203,11 +204,11 @@ def serving_options(http: HttpApp, held: Resources, capacity: Capacity, *, besid
         NoCapacity: Not even one replica fits, and no room can come.
     """
     every = list(http.all_options().values())
-    fits = capacity.fits(held.needs())
-    if fits == 0 and not (capacity.grows or capacity.shared):
+    there = allocation.most(held.needs(), capacity.resources)
+    if there == 0 and not (capacity.grows or capacity.shared):
         msg = f"no HTTP replica of {http.flow_id!r} fits: one needs {held.needs()}, there is {capacity.resources}"
         raise NoCapacity(msg)
-    room = 1 if capacity.shared else max(fits - beside, 1)
+    room = 1 if capacity.shared else max(there - beside, 1)
     fixed = max((one.num_replicas or 0 for one in every), default=0)
     least = fixed or max(one.min_replicas for one in every)
     most = fixed or max((one.max_replicas or room) if one.autoscale else one.min_replicas for one in every)

@@ -337,6 +337,7 @@ def capacity(cpus: float, **given: Any) -> Capacity:
         ({"num_replicas": 3}, capacity(4), True, (3, 3)),
         ({"min_replicas": 2, "max_replicas": 3}, capacity(8), False, (2, 3)),
         ({"min_replicas": 2}, capacity(1), False, (2, 2)),
+        ({"num_cpus": 0}, capacity(4), False, (1, 4)),
     ],
 )
 def test_the_pool_has_room_for_what_is_asked(

@@ -31,11 +31,6 @@ class Capacity:
     store_bytes: float = 1 << 30
     """What payloads on their way may take in all."""
 
-    def fits(self, needs: dict[str, float]) -> int:
-        """Return how many replicas with these needs fit; a very large number if they need nothing."""
-        counts = [int(self.resources.get(name, 0.0) / amount + 1e-9) for name, amount in needs.items()]
-        return min(counts, default=1 << 20)
-
 
 class ReplicaHandle(Protocol):
     """A replica, wherever it runs."""

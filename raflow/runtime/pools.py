@@ -15,7 +15,7 @@ from raflow.runtime.passage import Passage
 from raflow.runtime.pool import Member
 from raflow.runtime.scaling.allocation import fits, used
 from raflow.runtime.scaling.autoscaler import decide
-from raflow.runtime.scaling.look import Looks, room
+from raflow.runtime.scaling.look import Snapshots, room
 from raflow.runtime.scaling.values import Decision, Memory, Shortage, Snapshot
 from raflow.runtime.shuffle import Given
 from raflow.runtime.stage import StageRun
@@ -38,7 +38,7 @@ class Pools:
 
     def __init__(self, state: RunState) -> None:
         self._state = state
-        self._looks = Looks(state.stages.values(), state.dispatch, state.shuffles)
+        self._snapshots = Snapshots(state.stages.values(), state.dispatch, state.shuffles)
         self._memory = Memory()
         self.resized: deque[Resized] = deque(maxlen=_DECISIONS)
         """What the autoscaler has decided, the last ones; times are on the monotonic clock."""
@@ -57,7 +57,7 @@ class Pools:
         self._state.dispatch.allow(capacity.store_bytes)
         for name, stage in self._state.stages.items():
             needs = stage.stage.options.needs()
-            if not stage.is_done and capacity.fits(needs) == 0 and not capacity.grows:
+            if not stage.is_done and not capacity.grows and not fits(needs, capacity.resources):
                 raise NoCapacity(_no_capacity(name, needs, self._state.engine.available()))
         for stage in self._state.stages.values():
             if not stage.is_done:
@@ -74,7 +74,7 @@ class Pools:
             self._let_end()
             return
         capacity = self._state.engine.capacity()
-        snapshot = self._looks.take(time.monotonic(), capacity.resources, can_grow=capacity.grows)
+        snapshot = self._snapshots.take(time.monotonic(), capacity.resources, can_grow=capacity.grows)
         decisions, self._memory = decide(room(snapshot, capacity), self._memory)
         for shortage in decisions.shortages:
             self._check_shortage(shortage, snapshot)
@@ -196,7 +196,7 @@ class Pools:
             late = waited > stage.stage.options.start_timeout_s
             if late and not stage.is_done and not stage.pool.ready and not stage.replicas_lost:
                 free, needs = self._state.engine.available(), stage.stage.options.needs()
-                if not stage.pool.members and self._state.engine.capacity().fits(needs):
+                if not stage.pool.members and fits(needs, self._state.engine.capacity().resources):
                     continue  # it waits its turn
                 patience = _SLOW_START if self._all_fit() else 1
                 lacking = any(free.get(key, 0.0) < amount for key, amount in needs.items())

@@ -25,6 +25,7 @@ from raflow.engines.ray.spare import spare
 from raflow.errors import NoCapacity
 from raflow.options import Resources
 from raflow.runtime.engine import Capacity
+from raflow.runtime.scaling.allocation import fits, most
 from raflow.runtime.steps.attempt import Attempt
 from raflow.runtime.steps.messages import Beat, Begun, Ended, InputsLost, Left, Over, Post, Task
 from raflow.runtime.steps.values import INLINE_BYTES, Packed, Slot, Stored, Value, by_value, shipped, unpack
@@ -71,7 +72,7 @@ class RayWorkers:
         if time.monotonic() - self._looked > _LOOK_S:
             self._capacity, self._looked = capacity(), time.monotonic()
         wanted = needs.needs()
-        return max(1, self._capacity.fits(wanted)) * _DEPTH if wanted else _FREE_CALLS
+        return max(1, most(wanted, self._capacity.resources)) * _DEPTH if wanted else _FREE_CALLS
 
     def ship(self, function: Callable[..., Any], name: str) -> Any:
         """Pickle a function; a large one goes into the object store once."""
@@ -92,7 +93,7 @@ class RayWorkers:
         generator = self._remote(needs).remote(own_versions(), self._folder, light, *stored)
         call = _RayCall(number, tasks, generator, post)
         wanted = needs.needs()
-        if self._capacity.fits(wanted):
+        if fits(wanted, self._capacity.resources):
             self._threads.run(call.follow)
         else:
             self._threads.run(lambda: call.follow_if(lambda: _lacking(wanted)))
@@ -205,7 +206,7 @@ def _is_of_inputs(error: BaseException) -> bool:
 
 def _lacking(wanted: dict[str, float]) -> str:
     found = capacity()
-    if found.fits(wanted):
+    if fits(wanted, found.resources):
         return ""
     has = {name: found.resources.get(name, 0.0) for name in wanted}
     return f"it needs {wanted} and the cluster has {has}, also after {START_TIMEOUT_S:g} s; ask for less or add nodes"

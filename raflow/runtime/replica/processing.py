@@ -92,27 +92,27 @@ class Processing:
     def _take(self, ops: Ops, unit: Unit, channel: str, tables: Sequence[pa.Table]) -> None:
         for table in tables:
             for batch in table.to_batches():
-                unit.rows_in += batch.num_rows
-                unit.bytes_in += batch.nbytes
                 self._pieces(ops, unit, channel, batch)
 
     def _finish_partition(self, ops: Ops, unit: Unit, tables: Sequence[pa.Table]) -> None:
         wide = unit.entry.work
         assert isinstance(wide, Wide)
-        unit.rows_in += sum(table.num_rows for table in tables)
-        unit.bytes_in += sum(table.nbytes for table in tables)
         with unit.timed("process"):
             result = wide.finish(*tables)
+        for table in tables:
+            unit.came(table)
         for batch in result.combine_chunks().to_batches():
-            self._pieces(ops, unit, unit.order.entry, batch)
+            self._pieces(ops, unit, unit.order.entry, batch, made=True)
 
-    def _pieces(self, ops: Ops, unit: Unit, channel: str, batch: pa.RecordBatch) -> None:
+    def _pieces(self, ops: Ops, unit: Unit, channel: str, batch: pa.RecordBatch, *, made: bool = False) -> None:
         for piece in slices(batch, int(self._rows)):
             if self._cancelled.is_set():
                 raise Cancelled
             if unit.has_enough:
                 break
             self._timed(unit, piece.num_rows, ops.arrive(channel, piece, unit))
+            if not made:
+                unit.came(piece)
             if self._own_process:
                 gc.collect(1)
 

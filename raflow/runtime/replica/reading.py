@@ -59,8 +59,6 @@ class Reading:
                 raise Cancelled
             if unit.is_over or unit.has_enough:
                 break
-            unit.rows_in += batch.num_rows
-            unit.bytes_in += batch.nbytes
             self._read.put((unit, "batch", batch))
 
     def _batches(self, unit: Unit) -> Iterator[pa.RecordBatch]:

@@ -66,9 +66,9 @@ def fits(amounts: Amounts, capacity: Amounts) -> bool:
 
 
 def most(needs: Amounts, capacity: Amounts) -> int:
-    """Return how many replicas with these needs fit; one for each CPU if they need nothing."""
+    """Return how many replicas with these needs fit; one for each CPU, and at least one, if they need nothing."""
     counts = [int(capacity.get(key, 0.0) / amount + _TOLERANCE) for key, amount in needs.items() if amount]
-    return min(counts, default=math.ceil(capacity.get("CPU", 1.0)))
+    return min(counts, default=max(math.ceil(capacity.get("CPU", 1.0)), 1))
 
 
 def admit(shares: Collection[Share], capacity: Amounts) -> dict[str, int]:

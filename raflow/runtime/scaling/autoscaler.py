@@ -9,7 +9,8 @@ by its true rate, goes into one joint allocation (`allocation.py`). Queues tell 
 3. What a bound or waiting work demands (`min_replicas`, a lost replica, work for a pool of none) comes first.
 4. Otherwise a pool shrinks only after it was half idle for long.
 5. Where whole replicas do not divide as the work does, pools that are partly idle lend one (`lending.py`).
-6. A pool whose speed is not known yet counts as fast as the others; if none is known, all share evenly.
+6. A pool whose speed is not known yet counts as fast as the others, but no faster than its first calls, and takes
+   no room from these; if none is known, all share evenly.
 
 Starting and draining replicas hold room: what is decided always fits into what there is.
 """
@@ -24,7 +25,8 @@ from raflow.runtime.scaling import reasons
 from raflow.runtime.scaling.allocation import admit, allocate, fits, most, used
 from raflow.runtime.scaling.demand import ask
 from raflow.runtime.scaling.lending import LEASE_S, Loan, loan, without_lent
-from raflow.runtime.scaling.values import Decision, Decisions, Memory, Past, PoolState, Shortage, Snapshot
+from raflow.runtime.scaling.load import busy_replicas
+from raflow.runtime.scaling.values import Decision, Decisions, Memory, PoolMemory, PoolState, Shortage, Snapshot
 from raflow.runtime.scaling.workload import shares
 
 SHORTEST_S = 2.0
@@ -42,7 +44,6 @@ SETTLE_S = 5.0
 _GAIN = 1.1
 _DECIDED_S = PATIENCE_S / (_GAIN - 1.0)
 """To grant a wish that is older than this gains too little."""
-_LOAD_S = 5.0
 _FIRST_S = 1e12
 """As work: comes before all."""
 _IDLE, _BUSY = 0.5, 0.75
@@ -80,7 +81,7 @@ class _Turn:
         self.now_s, self.capacity = snapshot.now_s, snapshot.capacity
         self.pools = {pool.name: pool for pool in snapshot.pools}
         self.needs = {name: pool.needs for name, pool in self.pools.items()}
-        self.shares = shares(snapshot)
+        self.shares = shares(snapshot, memory.pools)
         self.low = admit(self.shares.values(), self.capacity)
         owned = without_lent(self.shares, self.pools, memory.pools, self.now_s)
         self.wanted = allocate(owned, self.capacity, SHORTEST_S)
@@ -92,19 +93,17 @@ class _Turn:
 
     # -- what is seen -------------------------------------------------------------------------------
 
-    def _seen(self, pool: PoolState, past: Past | None, since_s: float) -> Past:
+    def _seen(self, pool: PoolState, past: PoolMemory | None, since_s: float) -> PoolMemory:
         """Return the memory of a pool with this look added."""
-        past = past or Past()
-        busy = pool.in_flight / pool.slots
-        if pool.busy_s is not None and since_s:
-            busy = max(pool.busy_s - past.busy_s, 0.0) / since_s / pool.slots
-        busy = min(busy, pool.ready)
-        load = busy if past.load is None else busy + (past.load - busy) * math.exp(-since_s / _LOAD_S)
-        calm = pool.ready > 0 == pool.starting and (not pool.queued or pool.blocked) and load <= _IDLE * pool.ready
+        past = past or PoolMemory()
+        load = busy_replicas(pool, past, since_s)
+        idle = load is not None and load <= _IDLE * pool.ready
+        calm = idle and not pool.starting and (not pool.queued or pool.blocked)
         return replace(
             past,
-            load=load if pool.ready else None,
-            busy_s=pool.busy_s or 0.0,
+            load=load,
+            busy_s=pool.busy_s,
+            first_since_s=self._since(past.first_since_s, pool.rate is None and pool.in_flight > 0),
             wishes_since_s=self._since(past.wishes_since_s, self._wishes(pool)),
             calm_since_s=self._since(past.calm_since_s, calm),
         )
@@ -119,8 +118,11 @@ class _Turn:
 
     def _may_grow(self, pool: PoolState) -> bool:
         """Whether its wish counts; replicas that have just come are given the time to show their speed."""
-        early = pool.rate is None and pool.size > 0
-        return self._held(self.past[pool.name].wishes_since_s, COLD_S if early else 0.0)
+        return self._held(self.past[pool.name].wishes_since_s, COLD_S if pool.is_cold else 0.0)
+
+    def _may_press(self, name: str) -> bool:
+        """Whether others may have to give to it; first calls may be long because they load what is loaded once."""
+        return not self.pools[name].is_cold and not self._moved(name, -1)
 
     def _held(self, since: float | None, for_s: float) -> bool:
         return since is not None and self.now_s - since >= for_s
@@ -153,7 +155,7 @@ class _Turn:
             self._take(self.due, f"makes room for {name!r}, which must have {self.due[name]}")
         self.wishes = {name: self.wanted[name] for name, pool in self.pools.items() if self._may_grow(pool)}
         back = {name for name in self.wishes if self.past[name].lent_s is not None}
-        pressed = [name for name in self.wishes if name in back or not self._moved(name, -1)]
+        pressed = [name for name in self.wishes if name in back or self._may_press(name)]
         worst = max(pressed, key=lambda name: self._time_s(name, self.targets[name]), default=None)
         if worst and (worst in back or self._worthwhile(worst)):
             goal = {**self.due, **{name: self.wanted[name] for name in ([worst] if worst in back else pressed)}}
@@ -240,7 +242,7 @@ class _Turn:
         sizes = {name: pool.size for name, pool in self.pools.items()}
         return tuple(Decision(name, sizes[name], to, self.why[name]) for name, to in targets if to != sizes[name])
 
-    def remembered(self, name: str) -> Past:
+    def remembered(self, name: str) -> PoolMemory:
         """Return what the next call must know of a pool."""
         past, pool, target = self.past[name], self.pools[name], self.targets[name]
         is_lender = self.loan is not None and self.loan.lender == name

@@ -21,7 +21,7 @@ def ask(snapshot: Snapshot, targets: Mapping[str, int], memory: Memory) -> Deman
     if memory.demand is not None and snapshot.now_s - memory.demand_s < ASK_S:
         return None
     large = _grown(snapshot)
-    wanted = shares(large)
+    wanted = shares(large, memory.pools)
     more = allocate(wanted.values(), large.capacity, NODE_S)
     sizes = []
     for pool in snapshot.pools:

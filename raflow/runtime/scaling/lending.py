@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from raflow.runtime.scaling.allocation import Amounts, Share, fluid_s
-from raflow.runtime.scaling.values import Past, PoolState
+from raflow.runtime.scaling.values import PoolMemory, PoolState
 
 LEASE_S = 5.0
 """A replica is lent for so long."""
@@ -42,7 +42,7 @@ class Loan:
 
 
 def without_lent(
-    shares: Mapping[str, Share], pools: Mapping[str, PoolState], past: Mapping[str, Past], now_s: float
+    shares: Mapping[str, Share], pools: Mapping[str, PoolState], past: Mapping[str, PoolMemory], now_s: float
 ) -> list[Share]:
     """Return the shares of all pools; one that has lent does with what it has left."""
     return [
@@ -53,7 +53,7 @@ def without_lent(
     ]
 
 
-def _has_lent(pool: PoolState, past: Past, pools: Mapping[str, PoolState], now_s: float) -> bool:
+def _has_lent(pool: PoolState, past: PoolMemory, pools: Mapping[str, PoolState], now_s: float) -> bool:
     """Whether a lease goes on: for some time, unless the pool's producers have to wait for it."""
     if past.lent_s is None or now_s - past.lent_s >= LEASE_S:
         return False
@@ -62,7 +62,7 @@ def _has_lent(pool: PoolState, past: Past, pools: Mapping[str, PoolState], now_s
 
 def loan(
     pools: Mapping[str, PoolState],
-    past: Mapping[str, Past],
+    past: Mapping[str, PoolMemory],
     shares: Mapping[str, Share],
     capacity: Amounts,
     now_s: float,
@@ -89,10 +89,10 @@ def _borrows(pool: PoolState, share: Share) -> bool:
     return _is_nimble(pool) and pool.waiting > 0 and not pool.blocked and pool.size < share.high
 
 
-def _lends(pool: PoolState, share: Share, past: Past, now_s: float) -> bool:
+def _lends(pool: PoolState, share: Share, past: PoolMemory, now_s: float) -> bool:
     """Whether it may do with one replica less: it keeps up, and was not changed a short while ago."""
     settled = not past.moved or now_s - past.moved_s >= LEASE_S
-    spare = pool.size > max(share.low, 1) and pool.in_flight < pool.ready * pool.slots
+    spare = pool.size > max(share.low, 1) and pool.in_flight < pool.ready
     return _is_nimble(pool) and settled and spare and not pool.waiting
 
 

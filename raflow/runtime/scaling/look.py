@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from raflow.metrics import Counts
 from raflow.runtime.dispatch import Dispatch
 from raflow.runtime.engine import Capacity
 from raflow.runtime.entry import EntryRun
@@ -18,7 +18,7 @@ _SOME_ROWS = 1000.0
 """Taken for the records of a unit while nothing is known."""
 
 
-class Looks:
+class Snapshots:
     """Takes snapshots, and keeps the measured speeds between them.
 
     Args:
@@ -31,8 +31,7 @@ class Looks:
         self._stages = list(stages)
         self._dispatch = dispatch
         self._shuffles = shuffles
-        self._speeds: dict[str, Speed] = {}
-        """Of pools that have done something."""
+        self._speeds: defaultdict[str, Speed] = defaultdict(Speed)
 
     def take(self, now_s: float, capacity: Mapping[str, float], *, can_grow: bool) -> Snapshot:
         """Return all pools that have, or will have, work."""
@@ -52,7 +51,7 @@ class Looks:
     def _pool(self, stage: StageRun, names: set[str], now_s: float) -> PoolState:
         name, options, pool = stage.stage.name, stage.stage.options, stage.pool
         counts = stage.counts()
-        speed = self._speed(name, counts)
+        speed = self._speeds[name] = self._speeds[name].look(counts.rows_in, counts.rows_out, counts.busy_s)
         units, rows = self._waiting(stage)
         members = [member for member in pool.members.values() if not member.leaving]
         fixed = options.num_replicas if options.autoscale or options.num_replicas else pool.size or None
@@ -86,14 +85,6 @@ class Looks:
             waits=self._waits(stage),
             exhausted=self._is_exhausted(stage),
         )
-
-    def _speed(self, name: str, counts: Counts) -> Speed:
-        totals = counts.rows_in, counts.rows_out, counts.busy_s
-        if name in self._speeds:
-            self._speeds[name] = self._speeds[name].look(*totals)
-        elif counts.busy_s:
-            self._speeds[name] = Speed.since(*totals)
-        return self._speeds.get(name, Speed())
 
     def _waiting(self, stage: StageRun) -> tuple[int, float]:
         """Return the units that wait for a replica, and about how many records they have."""

@@ -44,7 +44,7 @@ def shortage(share: Share, low: int, capacity: Amounts) -> Shortage:
         f"the other stages: one needs {listed(share.needs)}; there is {listed(capacity)} in all. Ask for less "
         "(num_cpus, num_gpus, resources, num_replicas, min_replicas), or grow the cluster"
     )
-    return Shortage(share.name, wanted, low, message)
+    return Shortage(share.name, low, message)
 
 
 def _shown(resource: str, amount: float) -> str:

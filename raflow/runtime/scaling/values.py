@@ -27,20 +27,19 @@ class PoolState:
     """None: as many as the engine can hold."""
     fixed: int | None = None
     """Replicas that it always has (`num_replicas`, `autoscale=False`)."""
-    slots: int = 1
-    """Calls that one replica works on at once."""
     queued: int = 0
     """Units of work (splits, batches) that wait for a replica."""
     in_flight: int = 0
     """Units in its replicas."""
     held_s: float = 0.0
     """Seconds that its replicas hold parts of units, which have to end before they leave."""
-    busy_s: float | None = None
-    """Seconds that slots were busy so far, calls under way included; None: read from what is in flight."""
+    busy_s: float = 0.0
+    """Seconds that its replicas worked so far, told as work ends: summed over units, of reading, user code and
+    writing, which overlap, the longest."""
     unit: float = 1.0
     """Data in one unit."""
     rate: float | None = None
-    """Data per busy second of one slot; None while cold."""
+    """Data per busy second of one replica; None while cold."""
     selectivity: float | None = None
     """Data out for one of data in; None while cold."""
     setup_s: float | None = None
@@ -62,14 +61,19 @@ class PoolState:
         return self.ready + self.starting
 
     @property
+    def is_cold(self) -> bool:
+        """Whether it has replicas that have not shown their speed yet."""
+        return self.rate is None and self.size > 0
+
+    @property
     def units(self) -> int:
         """Units of work that it still has."""
         return self.queued + self.in_flight
 
     @property
     def waiting(self) -> int:
-        """Units that no slot works on yet, in line or in a replica."""
-        return max(self.units - self.ready * self.slots, 0)
+        """Units that no replica works on yet, in line or in a replica."""
+        return max(self.units - self.ready, 0)
 
     @property
     def ended(self) -> bool:
@@ -109,7 +113,6 @@ class Shortage:
     """A pool that cannot have the replicas it must have."""
 
     pool: str
-    wanted: int
     fits: int
     """0: it cannot run at all."""
     message: str
@@ -135,12 +138,14 @@ class Decisions:
 
 
 @dataclass(frozen=True)
-class Past:
+class PoolMemory:
     """What is remembered of one pool."""
 
     load: float | None = None
     """Replicas that were busy, smoothed; None while there were none."""
     busy_s: float = 0.0
+    first_since_s: float | None = None
+    """Since when it is at its first calls, of which no speed is known yet."""
     wishes_since_s: float | None = None
     """Since when it has waiting work that more replicas would do sooner."""
     calm_since_s: float | None = None
@@ -157,7 +162,7 @@ class Past:
 class Memory:
     """What goes out of one round of decisions and into the next."""
 
-    pools: Mapping[str, Past] = field(default_factory=dict)
+    pools: Mapping[str, PoolMemory] = field(default_factory=dict)
     now_s: float | None = None
     demand: Demand | None = None
     demand_s: float = 0.0

@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from raflow import Flow
+from raflow import Flow, consumer
 from raflow.connectors.memory import MemorySink, MemorySource
+from raflow.runtime.replica import Replica
+from raflow.runtime.work import Job, Order, pack_schema
 from raflow.sinks import Part, SinkContext, Writer
 from raflow.sources import Reject, Split
 
@@ -53,6 +55,27 @@ def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def quick(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
+
+
+def test_records_count_as_soon_as_user_code_is_through_with_them_and_not_as_they_are_read() -> None:
+    seen: list[int] = []
+
+    def look(record: dict) -> dict:  # type: ignore[type-arg]
+        seen.append(replica.counts().rows_in)
+        return record
+
+    flow, source = Flow(), MemorySource([{"n": n} for n in range(1000)])
+    flow.add_consumer(consumer(source=source)(look))
+    [stage] = flow.plan().stages
+    replica = Replica(Job(stage, SinkContext("run"), {}, "INFO"), "look[0]")
+    assert isinstance(replica.setup(), float)
+    outcome, _ = replica.run_unit(
+        Order(stage.entries[0].name, 0, 1, source.splits()[0], columns=pack_schema(source.schema()))
+    )
+    replica.teardown()
+    assert outcome.counts.rows_in == 1000
+    assert all(counted <= before for before, counted in enumerate(seen))
+    assert len(set(seen)) > 1
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ class Result:
                 if stage.name in above.to:
                     arrived[stage.name] += arrived[above.name] * above.selectivity
         stages = self.scenario.stages
-        return {one.name: arrived[one.name] * mean_s(one.service, now_s) / one.slots for one in stages}
+        return {one.name: arrived[one.name] * mean_s(one.service, now_s) for one in stages}
 
     def speed_at(self, now_s: float) -> float:
         """The part of all work that the best sizes do in a second, at that moment."""

@@ -27,7 +27,6 @@ class Stage:
     min_replicas: int = 1
     max_replicas: int | None = None
     fixed: int | None = None
-    slots: int = 1
     source: int = 0
     """Units that wait from the beginning; no more come unless `arrivals` bring them."""
     edge: int = 24
@@ -44,15 +43,15 @@ class Replica:
     stage: str
     ready: bool = False
     draining: bool = False
-    begun: list[float] = field(default_factory=list)
-    """When the calls under way began."""
+    works: bool = False
+    """Whether a call is under way."""
     line: int = 0
     """Units that wait in it."""
     dead: bool = False
 
     @property
     def units(self) -> int:
-        return len(self.begun) + self.line
+        return self.works + self.line
 
 
 @dataclass(frozen=True)

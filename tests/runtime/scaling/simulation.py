@@ -1,8 +1,9 @@
 """A flow of stages on a fake clock: replicas that start, work, drain and die, and the real autoscaler.
 
-Events are taken in the order of their times; nothing waits for real time. A replica has two units in flight for
-each slot, an edge holds so many batches, a stage gives out no work while a consumer's edge is full. The
-autoscaler looks every half second, as the driver does.
+Events are taken in the order of their times; nothing waits for real time. A replica has two units in flight, an
+edge holds so many batches, a stage gives out no work while a consumer's edge is full. Every half second replicas
+are asked for their counts, and the autoscaler looks, as in the driver: at what was answered the last time. A call
+counts when it ends.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Simulation:
         self.replicas: dict[str, list[Replica]] = {name: [] for name in self.stages}
         self.first_ready: dict[str, float] = {}
         self.speeds = dict.fromkeys(self.stages, Speed())
+        self.told = dict.fromkeys(self.stages, (0.0, 0.0, 0.0))
+        """What replicas have answered: input, output and busy seconds so far."""
         self.memory = Memory()
         self.changes: list[Change] = []
         self.moments: list[Moment] = []
@@ -140,27 +143,26 @@ class Simulation:
             while self.queued[name] and not self._blocked(name):
                 free = [r for r in self.replicas[name] if r.ready and not r.draining]
                 least = min(free, key=lambda r: r.units, default=None)
-                if least is None or least.units >= IN_FLIGHT * stage.slots:
+                if least is None or least.units >= IN_FLIGHT:
                     break
                 self.queued[name] -= 1
                 least.line += 1
                 self._begin(least)
 
     def _begin(self, replica: Replica) -> None:
-        stage = self.stages[replica.stage]
-        while replica.line and len(replica.begun) < stage.slots:
+        if replica.line and not replica.works:
             replica.line -= 1
-            replica.begun.append(self.now_s)
-            began = self.now_s
-            self.at(began + stage.service_s(began, self.dice), partial(self._finish, replica, began))
+            replica.works = True
+            took_s = self.stages[replica.stage].service_s(self.now_s, self.dice)
+            self.at(self.now_s + took_s, partial(self._finish, replica, took_s))
 
-    def _finish(self, replica: Replica, began: float) -> None:
+    def _finish(self, replica: Replica, took_s: float) -> None:
         if replica.dead:
             return
         stage, name = self.stages[replica.stage], replica.stage
-        replica.begun.remove(began)
+        replica.works = False
         self.done[name] += 1
-        self.busy_s[name] += self.now_s - began
+        self.busy_s[name] += took_s
         out = int(self.done[name] * stage.selectivity + 1e-9) - int((self.done[name] - 1) * stage.selectivity + 1e-9)
         self.made[name] += out
         for consumer in stage.to:
@@ -172,11 +174,9 @@ class Simulation:
     # -- scaling --------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        for name, pool in self.replicas.items():
-            calls = [self.now_s - began for replica in pool for began in replica.begun]
-            totals = (self.done[name], self.made[name], self.busy_s[name])
-            self.speeds[name] = self.speeds[name].look(*totals, len(calls), len(calls), sum(calls))
+        self.speeds = {name: speed.look(*self.told[name]) for name, speed in self.speeds.items()}
         self._scale()
+        self.told = {name: (self.done[name], self.made[name], self.busy_s[name]) for name in self.stages}
         ready = {name: sum(r.ready and not r.draining for r in pool) for name, pool in self.replicas.items()}
         done = {name: int(count) for name, count in self.done.items()}
         self.moments.append(Moment(self.now_s, ready, self._held(), dict(self.capacity), done, dict(self.queued)))
@@ -198,7 +198,6 @@ class Simulation:
     def _state(self, stage: Stage) -> PoolState:
         pool = self.replicas[stage.name]
         speed = self.speeds[stage.name]
-        under_way_s = sum(self.now_s - began for replica in pool for began in replica.begun)
         return PoolState(
             name=stage.name,
             needs=stage.needs,
@@ -208,10 +207,9 @@ class Simulation:
             min_replicas=stage.min_replicas,
             max_replicas=stage.max_replicas,
             fixed=stage.fixed,
-            slots=stage.slots,
             queued=self.queued[stage.name],
             in_flight=sum(replica.units for replica in pool),
-            busy_s=self.busy_s[stage.name] + under_way_s,
+            busy_s=self.told[stage.name][2],
             rate=speed.rate,
             selectivity=speed.selectivity,
             setup_s=stage.start_s if pool else None,

@@ -62,6 +62,7 @@ def test_what_needs_nothing_is_bounded_by_the_cpus() -> None:
     assert most({}, {"CPU": 4.0}) == 4
     assert most({"CPU": 0.1}, {"CPU": 1.2}) == 12
     assert most({"GPU": 1.0}, {"CPU": 4.0}) == 0
+    assert most({}, {"CPU": 0.0}) == 1
 
 
 NEEDS = st.sampled_from([{"CPU": 1.0}, {"CPU": 0.1}, {"CPU": 2.5}, {"GPU": 1.0}, {"CPU": 1.0, "GPU": 0.5}])

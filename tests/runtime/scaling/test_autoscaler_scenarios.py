@@ -86,6 +86,11 @@ def test_a_steady_stream_keeps_what_it_needs() -> None:
     assert max(sum(moment.queued.values()) for moment in later) <= 2
 
 
+def test_a_stream_of_long_calls_gets_and_keeps_the_replicas_that_are_at_them() -> None:
+    found = result("stream: calls of 15 s").simulation
+    assert {moment.ready["b"] for moment in found.moments if 20 < moment.now_s < 300} == {4}
+
+
 def test_a_flow_that_ends_early_leaves_its_replicas_to_the_other() -> None:
     changes = result("two flows, one ends early").simulation.changes
     ended_s = min(one.now_s for one in changes if one.decision.pool == "c" and one.decision.target == 0)

@@ -8,7 +8,7 @@ import pytest
 
 from raflow.runtime.scaling.autoscaler import decide
 from raflow.runtime.scaling.lending import LEASE_S, Loan, loan, without_lent
-from raflow.runtime.scaling.values import Memory, Past, PoolState, Snapshot
+from raflow.runtime.scaling.values import Memory, PoolMemory, PoolState, Snapshot
 from raflow.runtime.scaling.workload import shares
 from tests.runtime.scaling.scenarios import NAMED
 
@@ -26,8 +26,8 @@ LOADS = {"slow": 6.0, "keeps": 2.1, "up": 2.0}
 
 def lent(*pools: PoolState, loads: dict[str, float] = LOADS, **past: float) -> Loan | None:
     snapshot = Snapshot(100.0, TWELVE, pools)
-    pasts = {pool.name: Past(load=loads[pool.name], **past) for pool in pools}  # type: ignore[arg-type]
-    return loan({pool.name: pool for pool in pools}, pasts, shares(snapshot), TWELVE, 100.0)
+    pasts = {pool.name: PoolMemory(load=loads[pool.name], **past) for pool in pools}  # type: ignore[arg-type]
+    return loan({pool.name: pool for pool in pools}, pasts, shares(snapshot, {}), TWELVE, 100.0)
 
 
 def test_the_pool_with_the_most_to_spare_lends_to_the_slowest() -> None:
@@ -99,12 +99,12 @@ def test_nothing_is_lent_where_whole_replicas_divide_as_the_work_does() -> None:
 
 def test_what_is_lent_is_counted_out_until_the_lease_ends_or_producers_wait() -> None:
     pools = {"slow": SLOW, "keeps": KEEPS, "up": UP}
-    found = shares(Snapshot(100.0, TWELVE, tuple(pools.values())))
+    found = shares(Snapshot(100.0, TWELVE, tuple(pools.values())), {})
 
     def most(lent_s: float | None, **slow: bool) -> int:
         there = {**pools, "slow": replace(SLOW, **slow)}  # type: ignore[arg-type]
         return next(
-            s.high for s in without_lent(found, there, {"keeps": Past(lent_s=lent_s)}, 100.0) if s.name == "keeps"
+            s.high for s in without_lent(found, there, {"keeps": PoolMemory(lent_s=lent_s)}, 100.0) if s.name == "keeps"
         )
 
     assert [most(None), most(97.0), most(100.0 - LEASE_S), most(97.0, blocked=True)] == [12, 3, 12, 12]
@@ -112,7 +112,7 @@ def test_what_is_lent_is_counted_out_until_the_lease_ends_or_producers_wait() ->
 
 def test_a_loan_is_made_used_and_given_back() -> None:
     """Each line: the sizes that are there, what waits for the lender, and what is then decided."""
-    memory = Memory(pools={name: Past(load=load, busy_s=100.0) for name, load in LOADS.items()}, now_s=99.9)
+    memory = Memory(pools={name: PoolMemory(load=load, busy_s=100.0) for name, load in LOADS.items()}, now_s=99.9)
     told: list[str] = []
     for now_s, slow, up, waiting in (
         (100.0, 6, 3, 0),
