@@ -22,13 +22,15 @@ from click.testing import CliRunner
 from raflow import Flow, FlowOptions, RunFailed, consumer
 from raflow.cli import main
 from raflow.connectors.files import ParquetFiles
-from raflow.connectors.memory import MemorySource
+from raflow.connectors.memory import MemorySink, MemorySource
+from raflow.engines.ray import cluster
 from raflow.errors import (
     ClusterUnreachable,
     InvalidOption,
     NoCapacity,
     NotPicklable,
 )
+from raflow.runtime import dispatch
 
 RECORDS = MemorySource([{"n": n, "text": os.urandom(60).hex()} for n in range(40_000)], rows_per_split=5_000)
 
@@ -195,6 +197,22 @@ def test_more_cpus_than_there_are_is_told_with_what_there_is(ray_session: None) 
         run(same, RECORDS, engine="ray", num_cpus=1000, start_timeout_s=1)
     assert isinstance(caught.value.__cause__, NoCapacity)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.ray
+def test_a_pool_that_a_cluster_never_makes_room_for_ends_the_run(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "is_own", lambda: False)  # raflow cannot know that this one does not grow
+    monkeypatch.setattr(dispatch, "_LINE", 1)
+    half = cluster.capacity().resources["CPU"] / 2
+    flow = Flow(flow_options=FlowOptions(start_timeout_s=2))
+    stream = flow.read(MemorySource([{"n": n} for n in range(50)], rows_per_split=1))
+    for name in ("first", "second", "third"):
+        stream = stream.map(lambda record: record, name=name, num_cpus=half, fuse=False)
+    stream.write(MemorySink())
+    with pytest.raises(RunFailed, match=r"no replica of 'third' could be placed after 2 s: one needs CPU"):
+        flow.run(engine="ray")
 
 
 def test_memory_files_are_refused_on_ray_before_it_starts() -> None:

@@ -42,6 +42,8 @@ class Pools:
         self._memory = Memory()
         self.resized: deque[Resized] = deque(maxlen=_DECISIONS)
         """What the autoscaler has decided, the last ones; times are on the monotonic clock."""
+        self._without: dict[str, float] = {}
+        """By stage that waits for its first replica: since when."""
         self.began = time.monotonic()
         self.draining = False
         """Whether nothing new is started."""
@@ -190,23 +192,37 @@ class Pools:
             NoCapacity: It could not, for `start_timeout_s`; longer where there seems to be room for it.
         """
         for name, stage in self._state.stages.items():
-            # A stage may begin long after the run: what counts is since when it has asked for replicas.
-            asked = min((member.since for member in stage.pool.members.values()), default=self.began)
-            waited = time.monotonic() - asked
-            late = waited > stage.stage.options.start_timeout_s
-            if late and not stage.is_done and not stage.pool.ready and not stage.replicas_lost:
+            since = self._waits_since(stage)
+            waited = 0.0 if since is None else time.monotonic() - since
+            if waited > stage.stage.options.start_timeout_s and not stage.replicas_lost:
                 free, needs = self._state.engine.available(), stage.stage.options.needs()
-                if not stage.pool.members and fits(needs, self._state.engine.capacity().resources):
-                    continue  # it waits its turn
                 patience = _SLOW_START if self._all_fit() else 1
                 lacking = any(free.get(key, 0.0) < amount for key, amount in needs.items())
                 if lacking and waited > patience * stage.stage.options.start_timeout_s:
                     raise NoCapacity(_no_capacity(name, needs, free, waited))
 
+    def _waits_since(self, stage: StageRun) -> float | None:
+        """Return since when a stage has had work and no replica that is ready; None if it has not, or waits its turn.
+
+        It may begin long after the run. Without a replica that starts, it waits its turn as long as its work does not
+        hold up the stages before it.
+        """
+        if stage.is_done or stage.pool.ready or not (stage.pool.members or self._presses(stage)):
+            self._without.pop(stage.stage.name, None)
+            return None
+        began = min((member.since for member in stage.pool.members.values()), default=time.monotonic())
+        return self._without.setdefault(stage.stage.name, began)
+
+    def _presses(self, stage: StageRun) -> bool:
+        """Return whether work of a stage holds up stages before it, or is such as no node can do."""
+        fit = fits(stage.stage.options.needs(), self._state.engine.capacity().resources)
+        before = [one for one in self._state.stages.values() if set(one.stage.emits) & set(stage.stage.takes)]
+        return any(map(self._state.dispatch.is_full, before)) or (bool(stage.work) and not fit)
+
     def _all_fit(self) -> bool:
         """Return whether there is room for all replicas of this run, so that a late one is only slow to start."""
         stages = self._state.stages.values()
-        sizes = {stage.stage.name: len(stage.pool.members) for stage in stages}
+        sizes = {stage.stage.name: max(len(stage.pool.members), bool(stage.work)) for stage in stages}
         needs = {stage.stage.name: stage.stage.options.needs() for stage in stages}
         return fits(used(needs, sizes), self._state.engine.capacity().resources)
 
