@@ -107,6 +107,12 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
+def completed(batch: pa.RecordBatch, declared: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of records with all declared columns, in their order: absent ones null, its own as they are."""
+    fields = {field.name: field.remove_metadata() for field in declared} | {field.name: field for field in batch.schema}
+    return conform(batch, pa.schema(list(fields.values())))
+
+
 def _column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     index = batch.schema.get_field_index(field.name)
     if index < 0:

@@ -84,7 +84,8 @@ class Stream:
 
         The annotation of its parameter decides what it gets, as for `raflow.consumer`: a dict if there is
         none. None drops the record, lists and generators flatten; `async def` and classes with
-        `setup`, `process` and `teardown` can be given, too.
+        `setup`, `process` and `teardown` can be given, too. A record type as the annotation of the result
+        says which columns there are, so that those can be named which only some of the records have.
 
         Args:
             function: What is called.

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from raflow.errors import SchemaError
-from raflow.schema import conform, fix, holds, is_fixed, merge, without_values
+from raflow.schema import completed, conform, fix, holds, is_fixed, merge, without_values
 from tests.arrow_months import STREAM
 
 
@@ -72,3 +72,12 @@ def test_types_without_values_are_found_at_any_depth() -> None:
         [("a", pa.int64()), ("b", pa.list_(pa.struct([months]))), ("c", pa.map_(pa.string(), months.type))]
     )
     assert without_values(deep) == ("'b' (list<item: struct<m: month_interval>>), 'c' (map<string, month_interval>)")
+
+
+def test_a_batch_gets_the_declared_columns_that_it_lacks_and_keeps_its_own() -> None:
+    declared = pa.schema([fix(pa.field("a", pa.string())), fix(pa.field("b", pa.decimal128(38, 9)))])
+    batch = pa.record_batch({"more": [1], "b": pa.array([None], pa.decimal128(38, 12))})
+    found = completed(batch, declared)
+    assert found.schema == pa.schema([("a", pa.string()), ("b", pa.decimal128(38, 12)), ("more", pa.int64())])
+    assert found.to_pylist() == [{"a": None, "b": None, "more": 1}]
+    assert not any(map(is_fixed, found.schema))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -299,16 +300,23 @@ def _as_table(data: Any) -> pa.Table:
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
-    if type(data).__module__.partition(".")[0] == "pandas":
+    if _is_frame(data, "pandas"):
         return pa.Table.from_pandas(data, preserve_index=False)
-    if type(data).__module__.partition(".")[0] == "polars":
+    if _is_frame(data, "polars"):
         return data.to_arrow()
     return _from_records(data)
 
 
+def _is_frame(data: Any, library: str) -> bool:
+    """Return whether it is a library's data frame, also one of a subclass, without importing the library."""
+    return isinstance(data, getattr(sys.modules.get(library), "DataFrame", ()))
+
+
 def _from_records(data: Iterable[Any]) -> pa.Table:
-    if not isinstance(data, Iterable):
-        msg = f"a MemorySource cannot hold {data!r:.60}; give a table, a data frame or a list of records"
+    if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
+        hint = "; pa.table(...) makes a table of columns" if isinstance(data, Mapping) else ""
+        hint = "; files are read by CsvFiles, JsonlFiles or ParquetFiles" if isinstance(data, str) else hint
+        msg = f"a MemorySource cannot hold {data!r:.60}; give a table, a data frame or a list of records{hint}"
         raise SourceError(msg)
     records = list(data)
     encoded = encode(records, None)

@@ -25,7 +25,7 @@ class Filter(Narrow):
         return f"filter {textwrap.shorten(str(self.expression), 60, placeholder=' …')}"
 
     def schema(self, given: pa.Schema) -> pa.Schema:
-        """Return the same fields; the expression must be boolean."""
+        """Return the same fields; the expression must be boolean, or null, which keeps nothing."""
         self._check(type_of(self.expression, given))
         return given
 
@@ -37,9 +37,9 @@ class Filter(Narrow):
         del place
         (chosen,) = evaluate([self.expression], batch)
         self._check(chosen.type)
-        return batch.filter(chosen)
+        return batch.filter(chosen.cast(pa.bool_()))
 
     def _check(self, kind: pa.DataType) -> None:
-        if not pa.types.is_boolean(kind):
+        if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
             msg = f"filter needs a boolean expression, but {self.expression} is {kind}; compare it with something"
             raise SchemaError(msg)

@@ -112,7 +112,7 @@ def _by_value(array: pa.DictionaryArray) -> Hashes:
 
 
 def _taken(array: pa.DictionaryArray, of_values: Hashes) -> Hashes:
-    indices = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    indices = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
     found: Hashes = np.append(of_values, _NULL)[indices]
     return found
 

@@ -10,6 +10,10 @@ from raflow.errors import SchemaError
 from raflow.units import did_you_mean
 
 
+class UnknownColumn(SchemaError):
+    """An operator names a column that is not there."""
+
+
 def check_columns(names: Iterable[str], schema: pa.Schema, what: str) -> None:
     """Check that a schema has these columns, each once.
 
@@ -19,7 +23,8 @@ def check_columns(names: Iterable[str], schema: pa.Schema, what: str) -> None:
         what: Who asks, for the message: `group by zone`.
 
     Raises:
-        SchemaError: A column is not there, or is there twice; names it and the columns there are.
+        UnknownColumn: A column is not there; names it and the columns there are.
+        SchemaError: A column is there twice.
     """
     for name in names:
         found = schema.names.count(name)
@@ -30,4 +35,4 @@ def check_columns(names: Iterable[str], schema: pa.Schema, what: str) -> None:
             raise SchemaError(msg)
         there = f"there are: {', '.join(schema.names)}" if schema.names else "the input has no columns"
         msg = f"there is no column {name!r} for {what}; {there}{did_you_mean(name, schema.names)}"
-        raise SchemaError(msg)
+        raise UnknownColumn(msg)

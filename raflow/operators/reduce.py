@@ -17,7 +17,7 @@ from raflow.errors import InvalidOption, InvalidProcessor, SchemaError
 from raflow.operators.calling import Groups, check_function, groups_of
 from raflow.operators.contract import Hash, Route, Wide
 from raflow.operators.names import check_columns
-from raflow.schema import decoded
+from raflow.schema import completed, decoded
 
 _BATCH_KINDS = "pa.Table, pa.RecordBatch, pd.DataFrame, pl.DataFrame or list[T]"
 
@@ -157,7 +157,7 @@ class MapGroups(Wide):
         groups = groups_of(table, self.by, self.label)
         results = groups.call(lambda part: _listed(self.function(_decoded(shape, groups.rows[part]))))
         batch = _encoded(results, hint, groups)
-        return none if batch is None else pa.Table.from_batches([batch])
+        return none if batch is None else pa.Table.from_batches([completed(batch, none.schema)])
 
     @functools.cached_property
     def _shape(self) -> tuple[Shape, pa.Schema | None]:

@@ -154,7 +154,8 @@ def _with_code(op: Op, code: Code, credentials: Credentials) -> Op:
     takes, gives = code.annotations(op.name)
     work = replace(code, function=with_dependencies(code.function, op.name, credentials))
     try:
-        return replace(op, work=work, shape=convert.shape_of(takes), returned=convert.returned_schema(gives))
+        returned = None if code.keeps else convert.returned_schema(gives)
+        return replace(op, work=work, shape=convert.shape_of(takes), returned=returned)
     except InvalidProcessor as error:
         msg = f"processor {op.name!r}: {error}"
         raise InvalidProcessor(msg) from error

@@ -39,7 +39,7 @@ class Op:
     shape: convert.Shape | None = None
     """What user code gets; None for what is not user code."""
     returned: pa.Schema | None = None
-    """What user code returns, if its annotation says so."""
+    """The columns of what user code returns, if its annotation says so; batches have all of them."""
     reads: str = ""
     """What of a source is read, for drawings; empty: all, or it is not known."""
 

@@ -43,6 +43,34 @@ def test_a_pandas_frame_is_a_source_without_its_index() -> None:
     assert MemorySource(frame).schema().names == ["n"]
 
 
+class Trips(pd.DataFrame):
+    """A frame of a user's own class."""
+
+
+class Fares(pl.DataFrame):
+    """Another one."""
+
+
+@pytest.mark.parametrize("kind", [Trips, Fares])
+def test_a_frame_of_a_subclass_is_a_frame(kind: type) -> None:
+    assert MemorySource(kind({"n": [1, 2], "m": [3, 4]})).table().to_pydict() == {"n": [1, 2], "m": [3, 4]}
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        ({"n": [1, 2, 3]}, r"cannot hold {'n': \[1, 2, 3\]}.*pa\.table\(\.\.\.\) makes a table of columns"),
+        ("data.csv", "cannot hold 'data.csv'.*files are read by CsvFiles, JsonlFiles or ParquetFiles"),
+        (b"data", "cannot hold b'data'; give a table, a data frame or a list of records$"),
+        (7, "cannot hold 7; give a table, a data frame or a list of records$"),
+    ],
+    ids=["dict", "text", "bytes", "number"],
+)
+def test_what_holds_no_records_is_refused_with_what_to_give(data: object, hint: str) -> None:
+    with pytest.raises(SourceError, match=hint):
+        MemorySource(data)
+
+
 def test_records_that_do_not_fit_one_schema_are_refused() -> None:
     with pytest.raises(SourceError, match="record 1.*'n'"):
         MemorySource([{"n": 1}, {"n": "x"}])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Any
 
@@ -61,6 +62,38 @@ def test_the_type_of_an_expression_is_known_without_data(expression: pc.Expressi
 )
 def test_the_columns_that_an_expression_needs_are_known(expression: pc.Expression, columns: list[str]) -> None:
     assert columns_of(expression, SCHEMA) == columns
+
+
+@pytest.mark.parametrize(
+    ("expression", "values"),
+    [
+        (pc.match_substring(pc.field("c"), "x"), [None, None]),
+        (pc.utf8_upper(pc.field("c")), [None, None]),
+        (pc.field("c").isin(["x"]), [False, False]),
+        (pc.coalesce(pc.field("c"), 0.1), [0.1, 0.1]),
+        (pc.coalesce(pc.field("c"), pc.field("day")), [datetime.date(2026, 1, 2)] * 2),
+        (~pc.field("c"), [None, None]),
+        (pc.hour(pc.field("c")), [None, None]),
+        (pc.match_substring(pc.field("c"), "x") & ~pc.field("d") & (pc.field("c") == "x"), [None, None]),
+        (pc.utf8_length(pc.field("c")).is_null(), [True, True]),
+    ],
+    ids=["find", "upper", "isin", "coalesce", "coalesce columns", "not", "hour", "several", "is null"],
+)
+def test_a_column_of_nulls_is_null_whatever_is_computed(expression: pc.Expression, values: list[Any]) -> None:
+    days = pa.array([datetime.date(2026, 1, 2)] * 2)
+    batch = pa.record_batch([days, pa.nulls(2), pa.nulls(2)], ["day", "c", "d"])
+    (found,) = evaluate([expression], batch)
+    assert (found.to_pylist(), found.type) == (values, type_of(expression, batch.schema))
+    assert "c" in columns_of(expression, batch.schema) or "d" in columns_of(expression, batch.schema)
+
+
+def test_among_nulls_too_an_expression_that_fits_no_type_is_named() -> None:
+    schema = pa.schema([("n", pa.int64()), ("c", pa.null())])
+    message = r"utf8_upper\(n\).* does not fit the columns \(n: int64, c: null\): .*utf8_upper.*\(int64\)"
+    with pytest.raises(SchemaError, match=message):
+        type_of(pc.if_else(pc.field("c"), pc.utf8_upper(pc.field("n")), "x"), schema)
+    with pytest.raises(SchemaError, match="no column 'd' for the expression"):
+        type_of(pc.utf8_upper(pc.field("c")) == pc.field("d"), schema)
 
 
 @settings(deadline=None, max_examples=50)

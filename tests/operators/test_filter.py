@@ -39,6 +39,12 @@ def test_the_expression_must_be_boolean() -> None:
         Filter(pc.field("a")).apply(pa.record_batch({"a": [1]}), HERE)
 
 
+def test_an_expression_that_is_null_keeps_nothing() -> None:
+    batch = pa.record_batch([pa.array([1, 2]), pa.nulls(2)], ["n", "flag"])
+    assert Filter(pc.field("flag")).schema(batch.schema) == batch.schema
+    assert Filter(pc.field("flag")).apply(batch, HERE).to_pylist() == []
+
+
 def test_an_unknown_column_is_named() -> None:
     with pytest.raises(SchemaError, match="no column 'fair'.*there are: fare"):
         Filter(pc.field("fair") > 0).schema(pa.schema([("fare", pa.float64())]))

@@ -275,6 +275,15 @@ def one_at_a_time(trip: Trip) -> Trip:
     return trip
 
 
+def without_zone(group: list[Trip]) -> list[Trip]:
+    return [{"fare": trip.fare} for trip in group]  # type: ignore[misc]
+
+
+def test_declared_columns_are_there_also_where_no_record_has_them() -> None:
+    found = MapGroups(without_zone, ("zone",)).finish(TRIPS)
+    assert (found.column_names, set(found["zone"].to_pylist())) == (["zone", "fare"], {None})
+
+
 async def waiting(group: list[Trip]) -> list[Trip]:
     return group
 

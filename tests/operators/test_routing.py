@@ -55,6 +55,13 @@ def test_equal_keys_have_one_hash_whatever_their_type(columns: list[pa.Array]) -
     assert all(one == found[0] for one in found)
 
 
+@pytest.mark.parametrize("kind", [pa.uint8(), pa.uint32(), pa.uint64()], ids=str)
+def test_dictionaries_with_unsigned_indices_have_the_hash_of_their_values(kind: pa.DataType) -> None:
+    values = pa.array(["a", None, "b", "a"])
+    encoded = values.dictionary_encode().cast(pa.dictionary(kind, pa.string()))
+    assert hashes(pa.table({"key": encoded}), ("key",)).tolist() == hashes(pa.table({"key": values}), ("key",)).tolist()
+
+
 def test_the_hash_is_the_same_in_every_process_and_for_ever() -> None:
     assert hashes(pa.table({"key": [1, 2]}), ("key",)).tolist() == [8873853812651464650, 6216405523665815615]
     printed = {subprocess.check_output([sys.executable, "-c", PRINT], env={"PYTHONHASHSEED": seed}) for seed in "12"}

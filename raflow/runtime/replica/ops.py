@@ -16,7 +16,7 @@ from raflow.operators.contract import Narrow, Place
 from raflow.plan import Op, Stage
 from raflow.runtime.replica.unit import Unit
 from raflow.runtime.replica.usercode import UserCode
-from raflow.schema import together
+from raflow.schema import completed, together
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,8 @@ class Ops:
             yield from self._sides(op, unit)
         yield from self._letters(op, unit)
         if result is not None and result.num_rows:
-            yield from self.arrive(op.name, result, unit)
+            whole = result if op.returned is None else completed(result, op.returned)
+            yield from self.arrive(op.name, whole, unit)
 
     def _sides(self, op: Op, unit: Unit) -> Iterator[Result]:
         for side, records in zip(self._beside[op.name], self._code[op.name].pushed(), strict=False):

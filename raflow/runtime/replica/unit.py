@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from raflow.errors import SchemaError
 from raflow.metrics import Counts
+from raflow.operators.names import UnknownColumn
 from raflow.plan import Op, Stage
 from raflow.runtime.failure import Failure, explain
 from raflow.runtime.replica.rejects import Rejects
@@ -100,7 +101,7 @@ class Unit:
             self.widened = self._widening or self.order.entry, error
         else:
             record = next((rejects.failed_at for rejects in self.rejects.values() if rejects.failed_at), None)
-            self.failure = explain(error, f"{where} at {record}" if record else where)
+            self.failure = explain(_advised(error), f"{where} at {record}" if record else where)
 
     def agree(self, op: Op, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Bring a batch to the op's schema, or ask the driver for a wider one."""
@@ -140,6 +141,17 @@ class Unit:
         failed = {name: rejects.count for name, rejects in self.rejects.items() if rejects.count}
         emitted = dict(self.blocks)
         return Outcome(self.key, parts, self.counts(size), failed, schemas, emitted=emitted)
+
+
+def _advised(error: BaseException) -> BaseException:
+    """Return an error with what to do: columns that are known before the run have been checked there."""
+    if not isinstance(error, UnknownColumn):
+        return error
+    msg = (
+        f"{error}. If only some records have it, annotate what the function before returns with a dataclass or a "
+        "pydantic model that has the field: then it is null in the others"
+    )
+    return UnknownColumn(msg)
 
 
 def _rejects(op: Op, stage: Stage, order: Order) -> Rejects:
