@@ -146,6 +146,13 @@ def stream(table: pa.Table, compression: str | None = None) -> bytes:
     return bytes(sink.getvalue())
 
 
+@pytest.mark.parametrize("more", [stream(pa.table({"n": [2]})), b"\0" * 8, b"x"], ids=["stream", "zeros", "byte"])
+def test_bytes_after_the_end_of_a_stream_are_not_acknowledged(more: bytes) -> None:
+    first = stream(pa.table({"n": [1]}))
+    assert READERS[0].body(first, ARROW, {}).total == READERS[0].body(first[:-8], ARROW, {}).total == 1
+    assert refusal(first + more) == (400, "malformed Arrow stream: bytes follow the end of the stream")
+
+
 def refusal(body: bytes, path: dict[str, str] | None = None) -> tuple[int, str]:
     with pytest.raises(HTTPException) as refused:
         READERS[0].body(body, ARROW, path or {})
