@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from raflow.errors import SchemaError
-from raflow.schema import conform, fix, holds, is_fixed, merge, without_values
+from raflow.schema import conform, decoded, fix, holds, is_fixed, merge, without_records, without_values
 from tests.arrow_months import STREAM
 
 
@@ -72,3 +72,16 @@ def test_types_without_values_are_found_at_any_depth() -> None:
         [("a", pa.int64()), ("b", pa.list_(pa.struct([months]))), ("c", pa.map_(pa.string(), months.type))]
     )
     assert without_values(deep) == ("'b' (list<item: struct<m: month_interval>>), 'c' (map<string, month_interval>)")
+
+
+def test_types_without_records_are_unions_and_runs_that_are_not_decoded() -> None:
+    runs, union = pa.run_end_encoded(pa.int32(), pa.string()), pa.sparse_union([pa.field("n", pa.int64())])
+    assert without_records(pa.schema([("a", runs), ("b", pa.list_(pa.int64()))])) == ""
+    for kind in (union, pa.list_(union), pa.list_(runs), pa.run_end_encoded(pa.int32(), pa.string_view())):
+        assert without_records(pa.schema([("a", pa.int64()), ("b", kind)])) == f"'b' ({kind})"
+
+
+def test_runs_are_decoded_and_other_columns_stay() -> None:
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", None]))
+    found = decoded(pa.record_batch({"n": [1, 2, 3], "text": runs}).slice(1))
+    assert found.equals(pa.record_batch({"n": [2, 3], "text": ["a", None]}))

@@ -30,7 +30,7 @@ from raflow.connectors.files.splitting import Piece, pack
 from raflow.connectors.files.writing import FolderSink
 from raflow.credentials import Credentials
 from raflow.errors import InvalidOption, SourceError
-from raflow.schema import conform, merge
+from raflow.schema import conform, decoded_type, merge
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Input, Json, Reject, Source, Split
 
@@ -194,7 +194,7 @@ def _sized(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """Return the schema without metadata, dictionary columns as plain values, views as what they view.
+    """Return the schema without metadata, dictionary columns and runs as plain values, views as what they view.
 
     Arrow has few kernels for views: they can be neither filtered nor grouped.
     """
@@ -204,6 +204,7 @@ def plain(schema: pa.Schema) -> pa.Schema:
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _plain_type(kind.value_type)
+    kind = decoded_type(kind)
     return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)
 
 
