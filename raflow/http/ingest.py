@@ -34,6 +34,7 @@ _LONG_BODY = 64 << 10
 _MOST_ERRORS = 1_000
 """Records of which a reply says what is wrong with them; of the others it says how many they are."""
 _BODILESS = ("GET", "DELETE")
+_NONE_OF_BATCH = "what the function made of this batch does not fit, so nothing of it is written"
 _LEASE_S = 30.0
 """Beyond its timeout: work that goes on then still is the only one of its kind."""
 _DEPENDENCIES = "fastapi_function_astack"
@@ -222,15 +223,15 @@ def _digest(request: Request, body: bytes) -> bytes:
 
 
 def _note_misfits(brought: Brought, results: Results) -> None:
-    """Make problems of the results that were not written."""
-    places = brought.rows
+    """Make problems of the records whose results were not written."""
     for place, error in results.misfits.items():
-        why = Problem(said(error)) if results.refused is None else _cannot_hold(results)
-        brought.problems[places[place] if place < len(places) else place] = why
+        brought.problems[brought.rows[place]] = _misfit(results, error)
 
 
-def _cannot_hold(results: Results) -> Problem:
-    return Problem("a sink cannot hold it", 500, error_id=results.error_id)
+def _misfit(results: Results, error: Exception) -> Problem:
+    if results.refused is not None:
+        return Problem("a sink cannot hold it", 500, error_id=results.error_id)
+    return Problem(f"{_NONE_OF_BATCH}: {said(error)}" if results.is_batch else said(error))
 
 
 def _refused(detail: str, **more: str) -> Response:

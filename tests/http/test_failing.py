@@ -58,6 +58,11 @@ def batch(table: pa.Table) -> pa.Table:
     return table
 
 
+@app.collector("/exploded", sink=sink, on_error=letters)
+def exploded(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"part": part} for record in records for part in record["parts"]]
+
+
 @app.collector("/nowhere")
 def nowhere(text: str) -> None:
     raise ValueError(text)
@@ -171,6 +176,16 @@ def test_a_batch_that_cannot_be_written_is_not_said_to_be(client: httpx.Client) 
     assert [one["record"] for one in kept()] == ['{"n": "one"}', '{"n": "two"}']
 
 
+def test_a_result_of_a_batch_that_does_not_fit_is_of_no_record_so_all_of_them_are_kept(client: httpx.Client) -> None:
+    assert client.post("/exploded", json={"parts": [1]}).status_code == 200
+    reply = client.post("/exploded", json=[{"parts": [2, 3]}, {"parts": []}, {"parts": ["four"]}])
+    assert (reply.status_code, reply.json()["records"]) == (422, 0)
+    assert [one["kept"] for one in reply.json()["errors"]] == [True] * 3
+    assert [row["part"] for row in sink.records()] == [1]
+    assert [one["record"] for one in kept()] == ['{"parts": [2, 3]}', '{"parts": []}', '{"parts": ["four"]}']
+    assert "field 'part' is string 'four' where int64 is expected" in kept()[0]["error"]
+
+
 def test_a_flows_sink_for_errors_is_that_of_its_collectors(client: httpx.Client) -> None:
     reply = client.post("/nowhere", content="a text", headers={"Content-Type": "text/plain"})
     assert (reply.status_code, reply.json()["kept"]) == (500, True)
@@ -202,7 +217,7 @@ def test_other_values_of_on_error_are_told_at_once(wrong: Any) -> None:
 
 def test_the_sink_for_errors_is_one_of_the_flow() -> None:
     assert [(name, one) for name, one in HttpApp.of(app).named_sinks() if one in (letters, shared)] == [
-        ("reading", letters), ("plain", letters), ("batch", letters), ("nowhere", shared),
+        ("reading", letters), ("plain", letters), ("batch", letters), ("exploded", letters), ("nowhere", shared),
     ]  # fmt: skip
 
 
