@@ -70,14 +70,18 @@ def collector(
 
     The reply is `{"success": true, "records": n}`: 200 once the sinks have what was brought, or 202 with
     `ack="accepted"`. Of a list, lines or a stream the good records are written, and the reply tells of the
-    others: 207, or 422 if there is no good one. What a function makes of a batch is written whole or not at all, since
-    nobody knows which record a result is of. With `on_error=sink` these others are kept there, as the dead
+    others: 207, or 422 if there is no good one. What a function makes of a batch is written whole or not at all: nobody
+    knows which record a result is of. With `on_error=sink` these others are kept there, as the dead
     letters of consumers are, each with its `X-Request-Id` and its place in the request, by the same flush as the
     good ones: the reply then says `"kept": true` of each, and sending it again keeps it again. What no
     record can be made of is answered only: a body that is malformed or has not the columns of the record type;
     a malformed line among others is a record that fails. An `Idempotency-Key` header makes a replica answer a
     repeated request as the first one, without doing it again; callers whom `Authorization` or an `ApiKey` tells apart
     have keys of their own.
+
+    An `HTTPException` with the status 401, 403, 429 or 503 ends the request: it is the reply as it was raised, and
+    nothing is written or kept. With any other status it is the error of its record; where that came alone, the reply
+    has its status, headers and detail.
 
     Args:
         route: The path, e.g. `/events` or `/events/{device}`.

@@ -35,7 +35,7 @@ class Failing:
         self._scope = request.scope
         self._brought = brought
         self._rows = brought.rows
-        self._told: Exception | None = None
+        self._told: BaseException | None = None
 
     def into(self, results: Results) -> None:
         """Have a request's failing records written with its results, and those that fail only then."""
@@ -48,7 +48,7 @@ class Failing:
     def _result(self, place: int, error: Exception) -> dict[str, Any]:
         return self._record(self._rows[place], error)
 
-    def _record(self, row: int, error: Exception) -> dict[str, Any]:
+    def _record(self, row: int, error: BaseException) -> dict[str, Any]:
         reply: Reply = self._scope[KEY]
         request = f"{self._scope['method']} {shown_path(self._scope)}, request {reply.request_id.decode()}"
         position, traced = f"{request}, record {row}", error is not self._told

@@ -69,7 +69,8 @@ class Ingest:
         self._shape = shape
         self._reader = Reader(shape, options.max_body_bytes, options.max_records)
         self._is_transaction = any(getattr(make, "is_transaction", False) for make in closure(needs(function).values()))
-        self._calls = Calls(function, collector.name, one_at_a_time=self._is_transaction)
+        # Calls that share a session must not overlap.
+        self._calls = Calls(function, collector.name, 1 if self._is_transaction else options.concurrency)
         store, lease_s = options.idempotency_store, options.request_timeout_s + _LEASE_S
         shared = SharedReplies(store, f"{flow_id}/{collector.name}", lease_s) if store else None
         self._replies = Replies(options.idempotency_keys, shared, options.max_concurrent_requests)
@@ -119,7 +120,9 @@ class Ingest:
             results = Results([], False, 0)
         results.is_whole = self._is_transaction and self.options.ack == "written"
         if self.options.error_sink is not None:
-            Failing(self.collector.name, request, brought).into(results)
+            failing = Failing(self.collector.name, request, brought)
+            # Texts of many tracebacks take their time.
+            await to_thread.run_sync(failing.into, results) if brought.problems else failing.into(results)
         if results.size and self.outlet is not None:
             await self._prepare()
             refused = await self._deliver(self.outlet, results)
@@ -192,8 +195,8 @@ class Ingest:
         more = {} if self.options.error_sink is None else {"kept": True}
         if not brought.is_bulk:
             only = problems[0]
-            told = {"success": False, "detail": only.detail or only.message, **_under(only), **more}
-            return JSONResponse(told, only.status)
+            detail = only.message if only.detail is None else only.detail
+            return JSONResponse({"success": False, "detail": detail, **_under(only), **more}, only.status, only.headers)
         status = 207 if good else max(422, *(problem.status for problem in problems.values()))
         errors = [{**_entry(row, problems[row]), **more} for row in sorted(problems)[:_MOST_ERRORS]]
         others = {"more_errors": len(problems) - _MOST_ERRORS} if len(problems) > _MOST_ERRORS else {}
