@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ from raflow.http.conversion import Results
 from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
-from raflow.http.reply import Reply
+from raflow.http.reply import KEY, Reply
 from raflow.http.security import caller_of
 from raflow.http.threads import REQUEST, run
 from raflow.options import CollectorOptions
@@ -90,8 +89,9 @@ class Ingest:
         if key is None or not self.options.idempotency_keys:
             return await self._answer(request, body, given)
         answer = partial(self._answer, request, body, given)
-        once = self._replies.once(key, _digest(request, body), answer, caller_of(request))
-        return await (_to_its_end(once) if given else once)
+        if given:  # they can only end in this task, which has entered them
+            request.scope[KEY].goes_on = True
+        return await self._replies.once(key, _digest(request, body), answer, caller_of(request), here=bool(given))
 
     async def _answer(self, request: Request, body: bytes, given: Mapping[str, Any]) -> Response:
         """Return the reply, once the function's dependencies have ended; an error reply is an error to them."""
@@ -206,16 +206,6 @@ class Ingest:
 
 def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def _to_its_end(work: Coroutine[Any, Any, Response]) -> Response:
-    """Wait for work also when cancelled: what it was given lives as long as the request that waits."""
-    replied = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(replied)
-    except asyncio.CancelledError:
-        await asyncio.wait([replied])
-        raise
 
 
 def _digest(request: Request, body: bytes) -> bytes:
