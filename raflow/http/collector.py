@@ -8,8 +8,8 @@ from typing import Any
 from raflow import convert
 from raflow.code import Code
 from raflow.decorated import Decorated, own_name, refuse_decorated
-from raflow.errors import InvalidOption
-from raflow.http.routes import WEBSOCKET, checked_method, checked_route
+from raflow.errors import InvalidOption, InvalidProcessor
+from raflow.http.routes import BODILESS, WEBSOCKET, checked_method, checked_route
 from raflow.options import CollectorOptions
 from raflow.processors import sinks_of
 from raflow.sinks import Sink
@@ -114,8 +114,17 @@ def collector(
         refuse_decorated(code)
         named = own_name(code, name)
         takes, returns = Code(code).annotations(named)
-        convert.shape_of(takes)
+        _refuse_texts(convert.shape_of(takes), method, named)
         convert.returned_schema(returns)
         return Collector(code, route, method, sinks, named, given)
 
     return decorate
+
+
+def _refuse_texts(shape: convert.Shape, method: str, name: str) -> None:
+    if method in BODILESS and shape.record in (str, bytes):
+        msg = (
+            f"collector {name!r} takes the body, as {shape.record.__name__}, but {method} requests have none; take a "
+            "dict or a record type, which is made of their path and query, or declare another method"
+        )
+        raise InvalidProcessor(msg)

@@ -24,6 +24,7 @@ from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
 from raflow.http.reply import KEY, Reply
+from raflow.http.routes import BODILESS
 from raflow.http.security import caller_of
 from raflow.http.threads import REQUEST, run
 from raflow.options import CollectorOptions
@@ -32,7 +33,6 @@ _LONG_BODY = 64 << 10
 """Bytes from which a body is parsed in a thread, since it would hold the event loop up."""
 _MOST_ERRORS = 1_000
 """Records of which a reply says what is wrong with them; of the others it says how many they are."""
-_BODILESS = ("GET", "DELETE")
 _NONE_OF_BATCH = "what the function made of this batch does not fit, so nothing of it is written"
 _LEASE_S = 30.0
 """Beyond its timeout: work that goes on then still is the only one of its kind."""
@@ -82,7 +82,7 @@ class Ingest:
             given: The function's dependencies, by parameter.
         """
         try:
-            body = b"" if self.collector.method in _BODILESS else await request.body()
+            body = b"" if self.collector.method in BODILESS else await request.body()
         except ClientDisconnect:
             raise HTTPException(400, "the client left before its body had come") from None
         key = request.headers.get(HEADER)
@@ -141,7 +141,7 @@ class Ingest:
 
     async def _read(self, request: Request, body: bytes) -> Brought:
         path = request.path_params
-        if self.collector.method in _BODILESS:
+        if self.collector.method in BODILESS:
             return self._reader.fields(path, request.query_params.multi_items())
         if request.headers.get("content-encoding", "identity") != "identity":
             raise HTTPException(415, "compressed bodies are not read; send it without Content-Encoding")
