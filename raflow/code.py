@@ -63,7 +63,9 @@ def called(code: Any, name: str) -> tuple[Callable[..., Any], str]:
     else:
         msg = f"{code!r} cannot be a processor; decorate a function or a class with a process method"
         raise InvalidProcessor(msg)
-    return function, _one_parameter(_without_dependencies(function, parameters), name)
+    parameters = _without_dependencies(function, parameters)
+    _refuse_markers(function, parameters[1:], name)
+    return function, _one_parameter(parameters, name)
 
 
 def _without_dependencies(function: Any, parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
@@ -74,6 +76,25 @@ def _without_dependencies(function: Any, parameters: list[inspect.Parameter]) ->
     except NameError:  # `Code.annotations` says it better
         return parameters
     return [one for one in parameters if one.name not in wants]
+
+
+def _refuse_markers(function: Any, parameters: list[inspect.Parameter], name: str) -> None:
+    """Refuse what FastAPI fills in endpoints and dependencies: it would be left with its default."""
+    try:
+        hints = typing.get_type_hints(annotated_of(function), include_extras=True) if parameters else {}
+    except NameError:  # `Code.annotations` says it better
+        return
+    for one in parameters:
+        hint = hints.get(one.name)
+        told = [more for part in (hint, *typing.get_args(hint)) for more in getattr(part, "__metadata__", ())]
+        for marker in (one.default, *told):
+            if type(marker).__module__ == "fastapi.params":
+                msg = (
+                    f"processor {name!r}: its parameter {one.name!r} is a {type(marker).__name__} of FastAPI, which is "
+                    f'for endpoints and dependencies; let a function with @dependency(scope="PROCESS") take it, and '
+                    f"annotate {one.name!r} with Annotated[…, that function]"
+                )
+                raise InvalidProcessor(msg)
 
 
 def _one_parameter(parameters: list[inspect.Parameter], name: str) -> str:

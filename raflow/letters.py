@@ -23,7 +23,7 @@ DEAD_LETTERS = pa.schema(
 
 
 def letter(
-    record: str, error: Exception, *, processor: str, attempt: int, position: str, traced: bool = True
+    record: str, error: BaseException, *, processor: str, attempt: int, position: str, traced: bool = True
 ) -> dict[str, Any]:
     """Return a dead letter.
 

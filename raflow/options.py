@@ -229,6 +229,8 @@ class CollectorOptions(HttpOptions):
     max_records: int = Field(default=1_000_000, ge=1)
     """Records of one request: one with more is refused with 413 and has to be sent in several. Some forms have them
     in a byte or less, and each takes hundreds in memory."""
+    concurrency: int = Field(default=64, ge=1)
+    """Calls of an `async def` function that run at once for one request."""
     linger_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """How long records wait for others to be written with them, when no write is under way; None: not at all,
     and 1,000 ms with `ack="accepted"`."""

@@ -7,9 +7,10 @@ not fit is an error. The driver agrees on the schema; replicas tell it what they
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raflow.errors import SchemaError
 
@@ -41,15 +42,48 @@ def is_fixed(field: pa.Field) -> bool:
 
 def without_values(schema: pa.Schema) -> str:
     """Return the columns of which pyarrow can show types but no values, e.g. "'age' (month_interval)"; "" if none."""
-    return ", ".join(f"{field.name!r} ({field.type})" for field in schema if _has_no_values(field.type))
+    return ", ".join(f"{field.name!r} ({field.type})" for field in schema if _holds(field.type, _has_no_values))
+
+
+def without_records(schema: pa.Schema) -> str:
+    """Return the same, and those of which no records can be made: of unions, and runs that `expanded` leaves."""
+    found = [field for field in schema if _holds(expanded_type(field.type), _has_no_records)]
+    return ", ".join(f"{field.name!r} ({field.type})" for field in found)
+
+
+def _holds(kind: pa.DataType, is_such: Callable[[pa.DataType], bool]) -> bool:
+    """Return whether a type is such a one, or has one in it."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds(kind.storage_type, is_such)
+    inner = [kind.field(index).type for index in range(kind.num_fields)]
+    inner += [kind.value_type] if pa.types.is_dictionary(kind) else []
+    return is_such(kind) or any(_holds(one, is_such) for one in inner)
 
 
 def _has_no_values(kind: pa.DataType) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):
-        return _has_no_values(kind.storage_type)
-    inner = [kind.field(index).type for index in range(kind.num_fields)]
-    inner += [kind.value_type] if pa.types.is_dictionary(kind) else []
-    return kind.id in _NO_VALUES or any(map(_has_no_values, inner))
+    return kind.id in _NO_VALUES
+
+
+def _has_no_records(kind: pa.DataType) -> bool:
+    return _has_no_values(kind) or bool(pa.types.is_union(kind) or pa.types.is_run_end_encoded(kind))
+
+
+def expanded_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type that a column has once it is `expanded`."""
+    if not pa.types.is_run_end_encoded(kind):
+        return kind
+    value = kind.value_type
+    # pyarrow decodes no others.
+    is_kept = pa.types.is_dictionary(value) or isinstance(value, pa.BaseExtensionType) or str(value).endswith("_view")
+    return kind if is_kept else value
+
+
+def expanded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with values in place of runs, in columns that are run-end-encoded."""
+    for index, field in enumerate(batch.schema):
+        if expanded_type(field.type) != field.type:
+            batch = batch.set_column(index, field.name, pc.run_end_decode(batch.column(index)))
+    return batch
 
 
 def decoded(kind: pa.DataType) -> pa.DataType:

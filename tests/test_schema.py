@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from raflow.errors import SchemaError
-from raflow.schema import completed, conform, fix, holds, is_fixed, merge, without_values
+from raflow.schema import completed, conform, expanded, fix, holds, is_fixed, merge, without_records, without_values
 from tests.arrow_months import STREAM
 
 
@@ -81,3 +81,16 @@ def test_a_batch_gets_the_declared_columns_that_it_lacks_and_keeps_its_own() -> 
     assert found.schema == pa.schema([("a", pa.string()), ("b", pa.decimal128(38, 12)), ("more", pa.int64())])
     assert found.to_pylist() == [{"a": None, "b": None, "more": 1}]
     assert not any(map(is_fixed, found.schema))
+
+
+def test_types_without_records_are_unions_and_runs_that_are_not_expanded() -> None:
+    runs, union = pa.run_end_encoded(pa.int32(), pa.string()), pa.sparse_union([pa.field("n", pa.int64())])
+    assert without_records(pa.schema([("a", runs), ("b", pa.list_(pa.int64()))])) == ""
+    for kind in (union, pa.list_(union), pa.list_(runs), pa.run_end_encoded(pa.int32(), pa.string_view())):
+        assert without_records(pa.schema([("a", pa.int64()), ("b", kind)])) == f"'b' ({kind})"
+
+
+def test_runs_are_expanded_and_other_columns_stay() -> None:
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", None]))
+    found = expanded(pa.record_batch({"n": [1, 2, 3], "text": runs}).slice(1))
+    assert found.equals(pa.record_batch({"n": [2, 3], "text": ["a", None]}))

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from raflow.convert.decode import Decoded, decode_records
 from raflow.convert.fields import fields_of, is_record
-from raflow.errors import InvalidProcessor
+from raflow.errors import InvalidProcessor, SchemaError
+from raflow.schema import expanded, without_records
 
 _ALLOWED = (
     "dict, a dataclass, a pydantic model, bytes, str or nothing for one record at a time; "
@@ -58,9 +59,25 @@ class Shape:
         Raises:
             SchemaError: A column is absent or of a type that cannot become the wanted one.
         """
+        if not self.takes_arrow:
+            batch = self._readable(batch)
         if self.record is not None:
             return decode_records(self.record, batch, while_taken)
         return Decoded(_FRAMES[self.frame](batch), range(batch.num_rows), [])
+
+    @property
+    def takes_arrow(self) -> bool:
+        """Whether the function gets columns as they are, of whatever type."""
+        return self.frame.startswith("pyarrow.")
+
+    def _readable(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the batch with plain values in the columns that are wanted."""
+        names = None if self.columns is None else self.columns.names
+        wanted = [field for field in batch.schema if names is None or field.name in names]
+        if unknown := without_records(pa.schema(wanted)):
+            msg = f"no records can be made of these columns: {unknown}; a function on a pa.Table gets them as they are"
+            raise SchemaError(msg)
+        return expanded(batch)
 
 
 def _pandas(batch: pa.RecordBatch) -> Any:

@@ -35,7 +35,7 @@ def claim_of(stream: bytes) -> Claim:
     """Return what a stream claims to hold, without reading its values.
 
     Raises:
-        pyarrow.ArrowException: It is no Arrow stream.
+        pyarrow.ArrowException: It is no Arrow stream, or more than one.
         OSError: Likewise.
         struct.error: Likewise.
     """
@@ -54,13 +54,17 @@ def claim_of(stream: bytes) -> Claim:
 
 
 def _messages(stream: bytes) -> Iterator[pa.ipc.Message]:
-    reader = pa.ipc.MessageReader.open_stream(stream)
+    source = pa.BufferReader(stream)
+    reader = pa.ipc.MessageReader.open_stream(source)
     while True:
         try:
             message = reader.read_next_message()
         except StopIteration:
-            return
+            break
         yield message
+    if source.tell() < source.size():  # Arrow would leave them unread
+        msg = "bytes follow the end of the stream"
+        raise pa.ArrowInvalid(msg)
 
 
 def _size_bytes(message: pa.ipc.Message, records: _Table, metadata: bytes) -> int:

@@ -43,11 +43,14 @@ class Problem:
     status: int = 422
     """Of the reply, if the request has this record alone."""
     detail: Any = None
-    """In the form of FastAPI's errors, if it is known which fields are wrong."""
+    """What the reply says instead if the request has this record alone: which fields are wrong, in the form of
+    FastAPI's errors, or what user code has raised."""
     error_id: str | None = None
     """Under which the log has the traceback, if user code raised."""
-    error: Exception | None = field(default=None, repr=False)
+    error: BaseException | None = field(default=None, repr=False)
     """What it raised."""
+    headers: Mapping[str, str] | None = None
+    """Of the reply, if the request has this record alone."""
     line: bytes = field(default=b"", repr=False)
     """What could not be parsed, where that stands in the place of a record."""
 

@@ -8,8 +8,8 @@ from typing import Any
 from raflow import convert
 from raflow.code import Code
 from raflow.decorated import Decorated, name_of, refuse_decorated
-from raflow.errors import InvalidOption
-from raflow.http.routes import WEBSOCKET, checked_method, checked_route
+from raflow.errors import InvalidOption, InvalidProcessor
+from raflow.http.routes import BODILESS, WEBSOCKET, checked_method, checked_route
 from raflow.options import CollectorOptions
 from raflow.processors import sinks_of
 from raflow.sinks import Sink
@@ -70,13 +70,18 @@ def collector(
 
     The reply is `{"success": true, "records": n}`: 200 once the sinks have what was brought, or 202 with
     `ack="accepted"`. Of a list, lines or a stream the good records are written, and the reply tells of the
-    others: 207, or 422 if there is no good one. With `on_error=sink` these others are kept there, as the dead
+    others: 207, or 422 if there is no good one. What a function makes of a batch is written whole or not at all: nobody
+    knows which record a result is of. With `on_error=sink` these others are kept there, as the dead
     letters of consumers are, each with its `X-Request-Id` and its place in the request, by the same flush as the
     good ones: the reply then says `"kept": true` of each, and sending it again keeps it again. What no
     record can be made of is answered only: a body that is malformed or has not the columns of the record type;
     a malformed line among others is a record that fails. An `Idempotency-Key` header makes a replica answer a
     repeated request as the first one, without doing it again; callers whom `Authorization` or an `ApiKey` tells apart
     have keys of their own.
+
+    An `HTTPException` with the status 401, 403, 429 or 503 ends the request: it is the reply as it was raised, and
+    nothing is written or kept. With any other status it is the error of its record; where that came alone, the reply
+    has its status, headers and detail.
 
     Args:
         route: The path, e.g. `/events` or `/events/{device}`.
@@ -109,8 +114,17 @@ def collector(
         refuse_decorated(code)
         named = name or name_of(code)
         takes, returns = Code(code).annotations(named)
-        convert.shape_of(takes)
+        _refuse_texts(convert.shape_of(takes), method, named)
         convert.returned_schema(returns)
         return Collector(code, route, method, sinks, named, given)
 
     return decorate
+
+
+def _refuse_texts(shape: convert.Shape, method: str, name: str) -> None:
+    if method in BODILESS and shape.record in (str, bytes):
+        msg = (
+            f"collector {name!r} takes the body, as {shape.record.__name__}, but {method} requests have none; take a "
+            "dict or a record type, which is made of their path and query, or declare another method"
+        )
+        raise InvalidProcessor(msg)

@@ -32,11 +32,12 @@ class Results:
     records: int
     """Records of the request that are in it."""
     misfits: dict[int, Exception] = field(default_factory=dict)
-    """Why results are not written, by their place in `values`; filled when they are converted."""
+    """Why results are not written, by the place of their record (of a lot: of their row); filled when they are
+    converted."""
     letters: list[dict[str, Any]] = field(default_factory=list)
     """The dead letters of the request's other records."""
     letter: Callable[[int, Exception], dict[str, Any]] | None = None
-    """Makes one of a misfit, by its place in `values`; None: they are not kept."""
+    """Makes one of a misfit, by its place; None: they are not kept."""
     is_lot: bool = False
     """Whether it is a record batch of many requests, which need not stand or fall together."""
     is_whole: bool = False
@@ -132,21 +133,24 @@ class Conversion:
         return self._agreed(encoded)
 
     def _batch(self, one: Results) -> list[pa.RecordBatch | None]:
+        error: Exception
         try:
             encoded = convert.encode_batch(one.values, self.schema)
-            one.misfits.update(encoded.rejected)
-            return [self._agreed(encoded)]
-        except SchemaError as error:
-            halves = one.halves()
-            if len(halves) == 1:
-                one.misfits.update(dict.fromkeys(one.places, error))
-                return []
-        found, before = [], 0
+            if not encoded.rejected:
+                return [self._agreed(encoded)]
+            _, error = encoded.rejected[0]  # of whichever record: so all are written, or none
+        except SchemaError as found:
+            error = found
+        halves = one.halves()
+        if len(halves) == 1:
+            one.misfits.update(dict.fromkeys(one.places, error))
+            return []
+        batches, before = [], 0
         for half in halves:
-            found += self._batch(half)
+            batches += self._batch(half)
             one.misfits.update({before + place: error for place, error in half.misfits.items()})
             before += half.rows
-        return found
+        return batches
 
     def _agreed(self, encoded: Encoded) -> pa.RecordBatch | None:
         """Return the batch, and know its schema from now on: a later value of another kind is a misfit."""

@@ -22,6 +22,8 @@ log = logging.getLogger("raflow.http")
 log.addFilter(Redacted())
 access_log = logging.getLogger("raflow.access")
 
+RAISED = (Exception, SystemExit)
+"""What user code raises: `sys.exit()` in it is an error of its request, and does not end the replica."""
 _ALWAYS = ("/healthz", "/readyz")
 _GOING_AWAY, _INTERNAL_ERROR = 1001, 1011
 
@@ -59,7 +61,7 @@ class Door:
                     await self.app(scope, receive, reply.send)
                 else:
                     await refuse(scope, receive, reply.send, 503, _NOT_READY, {"Retry-After": "1"})
-            except Exception as error:
+            except RAISED as error:
                 error_id = logged(f"{scope['method']} {shown_path(scope)}", error, request_id=reply.request_id.decode())
                 said = _NO_STORE if isinstance(error, StoreError) else _ERROR
             if error_id:  # out of the `except`: an error from here does not show that one in the log of the server
@@ -78,7 +80,7 @@ class Door:
                 await send({"type": "websocket.close", "code": _GOING_AWAY, "reason": _NOT_READY})
         except WebSocketDisconnect:
             log.debug("websocket %s: the client is gone", scope["path"])
-        except Exception as error:
+        except RAISED as error:
             error_id = logged(f"websocket {shown_path(scope)}", error)
         if error_id:
             await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": f"error {error_id}"})

@@ -35,7 +35,7 @@ class Failing:
         self._scope = request.scope
         self._brought = brought
         self._rows = brought.rows
-        self._told: Exception | None = None
+        self._told: BaseException | None = None
 
     def into(self, results: Results) -> None:
         """Have a request's failing records written with its results, and those that fail only then."""
@@ -43,23 +43,15 @@ class Failing:
         results.letters = [
             self._record(row, problems[row].error or RecordError(problems[row].message)) for row in sorted(problems)
         ]
-        results.letter = self._batch_result if results.is_batch else self._result
-
-    def _record(self, row: int, error: Exception) -> dict[str, Any]:
-        return self._letter(self._brought.text(row), error, f"record {row}")
+        results.letter = self._result
 
     def _result(self, place: int, error: Exception) -> dict[str, Any]:
         return self._record(self._rows[place], error)
 
-    def _batch_result(self, place: int, error: Exception) -> dict[str, Any]:
-        """A single bad result is of no record in particular; when all are bad, so are the records."""
-        if isinstance(error, RecordError):
-            return self._letter(str(error), error, "a result")
-        return self._result(place, error)
-
-    def _letter(self, record: str, error: Exception, what: str) -> dict[str, Any]:
+    def _record(self, row: int, error: BaseException) -> dict[str, Any]:
         reply: Reply = self._scope[KEY]
         request = f"{self._scope['method']} {shown_path(self._scope)}, request {reply.request_id.decode()}"
-        position, traced = f"{request}, {what}", error is not self._told
+        position, traced = f"{request}, record {row}", error is not self._told
         self._told = error
+        record = self._brought.text(row)
         return letter(record, error, processor=self._collector, attempt=1, position=position, traced=traced)

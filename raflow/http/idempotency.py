@@ -45,10 +45,11 @@ class Replies:
         self._most = most
         self._shared = shared
         self._most_works = most_works
-        self._works: set[asyncio.Task[Response]] = set()
-        self._kept: OrderedDict[str, tuple[bytes, asyncio.Task[Response]]] = OrderedDict()
+        self._works: dict[asyncio.Future[Response], asyncio.Task[None] | None] = {}
+        """By the reply that it makes, with the task that it has to itself."""
+        self._kept: OrderedDict[str, tuple[bytes, asyncio.Future[Response]]] = OrderedDict()
 
-    async def once(self, key: str, digest: bytes, work: Work, caller: str = "") -> Response:
+    async def once(self, key: str, digest: bytes, work: Work, caller: str = "", *, here: bool = False) -> Response:
         """Return the reply to the first request with the key; equal ones wait while that is being made.
 
         The work goes on if its client leaves, so that the client's next try gets its reply. A reply of
@@ -59,6 +60,7 @@ class Replies:
             digest: Of what was asked.
             work: Makes the reply.
             caller: Differs between those whose keys have nothing to do with each other; empty if nobody is known.
+            here: Whether the work cannot leave this task, so that who calls sees to it that it goes on.
 
         Raises:
             HTTPException: The key cannot be used, was used for something else, or too much is under way.
@@ -74,30 +76,40 @@ class Replies:
             return _replayed(await asyncio.shield(known[1]))
         if self._most_works is not None and len(self._works) >= self._most_works:
             raise _too_much(len(self._works))
-        task = asyncio.ensure_future(self._made(key, digest, work))
-        self._works.add(task)
-        task.add_done_callback(self._works.discard)
-        self._kept[key] = digest, task
+        made: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        making = self._make(made, key, digest, work)
+        self._works[made] = None if here else asyncio.ensure_future(making)
+        made.add_done_callback(self._works.pop)
+        self._kept[key] = digest, made
         self._forget()
-        return await asyncio.shield(task)
+        if here:
+            await making
+        return await asyncio.shield(made)
 
     def _forget(self) -> None:
         """Let the oldest replies go; one that is being made stays, so that its work is not done twice."""
         while len(self._kept) > self._most:
-            oldest = next((key for key, (_, task) in self._kept.items() if task.done()), None)
+            oldest = next((key for key, (_, made) in self._kept.items() if made.done()), None)
             if oldest is None:
                 return
             del self._kept[oldest]
 
-    async def _made(self, key: str, digest: bytes, work: Work) -> Response:
+    async def _make(self, made: asyncio.Future[Response], key: str, digest: bytes, work: Work) -> None:
+        """Have a reply made. Errors are for those who wait for it: `SystemExit` in a task would end the event loop."""
         try:
             reply = await (self._shared.once(key, digest, work) if self._shared else work())
-        except BaseException:
+        except asyncio.CancelledError:
             self._kept.pop(key, None)
+            made.set_exception(_cut_off())
+            made.exception()  # nobody may wait for it
             raise
-        if reply.status_code >= 500:
+        except BaseException as error:
             self._kept.pop(key, None)
-        return reply
+            made.set_exception(error)
+        else:
+            if reply.status_code >= 500:
+                self._kept.pop(key, None)
+            made.set_result(reply)
 
 
 class SharedReplies:
@@ -173,6 +185,11 @@ def _too_much(works: int) -> HTTPException:
     """Return the refusal of one more key, while work goes on whose requests have got 504."""
     detail = f"work on {works} requests with an Idempotency-Key is under way already"
     return HTTPException(503, detail, {"Retry-After": "1"})
+
+
+def _cut_off() -> HTTPException:
+    """Return what those get who wait for work that was cancelled."""
+    return HTTPException(503, "the first request with this Idempotency-Key was cut off", {"Retry-After": "1"})
 
 
 def _used_for_another() -> HTTPException:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -24,7 +23,8 @@ from raflow.http.conversion import Results
 from raflow.http.failing import Failing
 from raflow.http.idempotency import HEADER, Replies, SharedReplies
 from raflow.http.outlet import FlushFailed, Full, Outlet
-from raflow.http.reply import Reply
+from raflow.http.reply import KEY, Reply
+from raflow.http.routes import BODILESS
 from raflow.http.security import caller_of
 from raflow.http.threads import REQUEST, run
 from raflow.options import CollectorOptions
@@ -33,7 +33,7 @@ _LONG_BODY = 64 << 10
 """Bytes from which a body is parsed in a thread, since it would hold the event loop up."""
 _MOST_ERRORS = 1_000
 """Records of which a reply says what is wrong with them; of the others it says how many they are."""
-_BODILESS = ("GET", "DELETE")
+_NONE_OF_BATCH = "what the function made of this batch does not fit, so nothing of it is written"
 _LEASE_S = 30.0
 """Beyond its timeout: work that goes on then still is the only one of its kind."""
 _DEPENDENCIES = "fastapi_function_astack"
@@ -68,7 +68,8 @@ class Ingest:
         self._shape = shape
         self._reader = Reader(shape, options.max_body_bytes, options.max_records)
         self._is_transaction = any(getattr(make, "is_transaction", False) for make in closure(needs(function).values()))
-        self._calls = Calls(function, collector.name, one_at_a_time=self._is_transaction)
+        # Calls that share a session must not overlap.
+        self._calls = Calls(function, collector.name, 1 if self._is_transaction else options.concurrency)
         store, lease_s = options.idempotency_store, options.request_timeout_s + _LEASE_S
         shared = SharedReplies(store, f"{flow_id}/{collector.name}", lease_s) if store else None
         self._replies = Replies(options.idempotency_keys, shared, options.max_concurrent_requests)
@@ -81,15 +82,16 @@ class Ingest:
             given: The function's dependencies, by parameter.
         """
         try:
-            body = b"" if self.collector.method in _BODILESS else await request.body()
+            body = b"" if self.collector.method in BODILESS else await request.body()
         except ClientDisconnect:
             raise HTTPException(400, "the client left before its body had come") from None
         key = request.headers.get(HEADER)
         if key is None or not self.options.idempotency_keys:
             return await self._answer(request, body, given)
         answer = partial(self._answer, request, body, given)
-        once = self._replies.once(key, _digest(request, body), answer, caller_of(request))
-        return await (_to_its_end(once) if given else once)
+        if given:  # they can only end in this task, which has entered them
+            request.scope[KEY].goes_on = True
+        return await self._replies.once(key, _digest(request, body), answer, caller_of(request), here=bool(given))
 
     async def _answer(self, request: Request, body: bytes, given: Mapping[str, Any]) -> Response:
         """Return the reply, once the function's dependencies have ended; an error reply is an error to them."""
@@ -118,7 +120,9 @@ class Ingest:
             results = Results([], False, 0)
         results.is_whole = self._is_transaction and self.options.ack == "written"
         if self.options.error_sink is not None:
-            Failing(self.collector.name, request, brought).into(results)
+            failing = Failing(self.collector.name, request, brought)
+            # Texts of many tracebacks take their time.
+            await to_thread.run_sync(failing.into, results) if brought.problems else failing.into(results)
         if results.size and self.outlet is not None:
             await self._prepare()
             refused = await self._deliver(self.outlet, results)
@@ -137,7 +141,7 @@ class Ingest:
 
     async def _read(self, request: Request, body: bytes) -> Brought:
         path = request.path_params
-        if self.collector.method in _BODILESS:
+        if self.collector.method in BODILESS:
             return self._reader.fields(path, request.query_params.multi_items())
         if request.headers.get("content-encoding", "identity") != "identity":
             raise HTTPException(415, "compressed bodies are not read; send it without Content-Encoding")
@@ -191,8 +195,8 @@ class Ingest:
         more = {} if self.options.error_sink is None else {"kept": True}
         if not brought.is_bulk:
             only = problems[0]
-            told = {"success": False, "detail": only.detail or only.message, **_under(only), **more}
-            return JSONResponse(told, only.status)
+            detail = only.message if only.detail is None else only.detail
+            return JSONResponse({"success": False, "detail": detail, **_under(only), **more}, only.status, only.headers)
         status = 207 if good else max(422, *(problem.status for problem in problems.values()))
         errors = [{**_entry(row, problems[row]), **more} for row in sorted(problems)[:_MOST_ERRORS]]
         others = {"more_errors": len(problems) - _MOST_ERRORS} if len(problems) > _MOST_ERRORS else {}
@@ -204,16 +208,6 @@ def _media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _to_its_end(work: Coroutine[Any, Any, Response]) -> Response:
-    """Wait for work also when cancelled: what it was given lives as long as the request that waits."""
-    replied = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(replied)
-    except asyncio.CancelledError:
-        await asyncio.wait([replied])
-        raise
-
-
 def _digest(request: Request, body: bytes) -> bytes:
     """Return a digest of what is asked."""
     asked = hashlib.sha256(f"{request.url.path}?{request.url.query}\0{_media_type(request)}\0".encode())
@@ -222,15 +216,15 @@ def _digest(request: Request, body: bytes) -> bytes:
 
 
 def _note_misfits(brought: Brought, results: Results) -> None:
-    """Make problems of the results that were not written."""
-    places = brought.rows
+    """Make problems of the records whose results were not written."""
     for place, error in results.misfits.items():
-        why = Problem(said(error)) if results.refused is None else _cannot_hold(results)
-        brought.problems[places[place] if place < len(places) else place] = why
+        brought.problems[brought.rows[place]] = _misfit(results, error)
 
 
-def _cannot_hold(results: Results) -> Problem:
-    return Problem("a sink cannot hold it", 500, error_id=results.error_id)
+def _misfit(results: Results, error: Exception) -> Problem:
+    if results.refused is not None:
+        return Problem("a sink cannot hold it", 500, error_id=results.error_id)
+    return Problem(f"{_NONE_OF_BATCH}: {said(error)}" if results.is_batch else said(error))
 
 
 def _refused(detail: str, **more: str) -> Response:

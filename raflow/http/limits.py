@@ -75,7 +75,7 @@ class Limits:
 
 
 class _Late:
-    """Called when time is up: replies at once, then cancels what still works on the request.
+    """Called when time is up: replies at once, then cancels what still works on the request, unless it goes on.
 
     A reply that has begun goes on: what takes its time then may be a client, or a stream.
 
@@ -97,7 +97,8 @@ class _Late:
         else:
             status, detail = 408, f"the body did not come within {timeout_s:g} s"
         self.said = reply.take(scope, status, detail)
-        task.cancel()
+        if not reply.goes_on:
+            task.cancel()
 
 
 class _Body:

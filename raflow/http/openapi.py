@@ -11,7 +11,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from raflow.convert import Shape
 from raflow.http.bodies import ARROW, JSON, LINES
 from raflow.http.collector import Collector
-from raflow.http.routes import parameters
+from raflow.http.routes import BODILESS, parameters
 
 Json = dict[str, Any]
 
@@ -58,7 +58,7 @@ class Documented(FastAPI):
         described = [_parameter(name, "path", known.get(name, {"type": "string"}), True) for name in path]
         record = _without(record, path)
         extra: Json = {}
-        if collector.method in ("GET", "DELETE"):
+        if collector.method in BODILESS:
             needed = record.get("required", ())
             fields = record.get("properties", {})
             described += [_parameter(name, "query", schema, name in needed) for name, schema in fields.items()]

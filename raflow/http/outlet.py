@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -222,13 +223,14 @@ class Outlet:
     def _done(self, one: _Waiting, error: FlushFailed | None) -> None:
         if one.written is None:
             self._accepted -= one.results.size
-            for misfit in one.results.misfits.values() if one.results.letter is None else ():
-                self._dropped(misfit)
+            misfits = Counter(one.results.misfits.values() if one.results.letter is None else ())
+            for misfit, records in misfits.items():  # those of a batch have one and the same
+                self._dropped(misfit, records)
         elif not one.written.done():  # it is, if the client is gone
             one.written.set_exception(error) if error else one.written.set_result(None)
 
-    def _dropped(self, misfit: Exception) -> None:
-        logged(f"collector {self._name!r}: an accepted record was dropped", misfit)
+    def _dropped(self, misfit: Exception, records: int = 1) -> None:
+        logged(f"collector {self._name!r}: {records} accepted record(s) were dropped", misfit)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not when the replica ends."""

@@ -26,7 +26,7 @@ class Reply:
         request_id: As text of visible ASCII characters.
     """
 
-    __slots__ = ("_send", "in_threads", "is_taken", "prepares", "request_id", "started", "status")
+    __slots__ = ("_send", "goes_on", "in_threads", "is_taken", "prepares", "request_id", "started", "status")
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
@@ -34,6 +34,8 @@ class Reply:
         self.started = False
         self.status = 0
         self.is_taken = False
+        self.goes_on = False
+        """Whether the request is still worked on when its time is up: what it makes is kept."""
         self.in_threads: set[object] = set()
         """A mark per synchronous call of the request that runs; its thread sets and removes it."""
         self.prepares: list[Callable[[], Any]] = []

@@ -7,6 +7,8 @@ from typing import Any
 
 from raflow.errors import InvalidOption
 
+BODILESS = ("GET", "DELETE")
+"""Methods of requests without a body: their record is made of path and query."""
 WEBSOCKET = "WEBSOCKET"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", WEBSOCKET)
 OWN = ("/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{asset}")

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,11 @@ class Event:
 class Model(BaseModel):
     n: int
     tags: list[str] = []
+
+
+@dataclass
+class Text:
+    a: str
 
 
 MOST, RECORDS = 1 << 20, 1 << 18
@@ -133,6 +140,30 @@ def test_every_wrong_field_is_named() -> None:
     assert "field 'tags.0'" in brought.problems[0].message
 
 
+@pytest.mark.parametrize("kind", [dict, Text, list[Text], pd.DataFrame, pl.DataFrame])
+def test_runs_are_read_as_the_values_that_they_stand_for(kind: Any) -> None:
+    brought = Reader(shape_of(kind), MOST, RECORDS).body(stream(pa.table({"a": runs(2, pa.array(["x"]))})), ARROW, {})
+    found = brought.values
+    if not isinstance(found, list):
+        found = found.to_dict("records") if kind is pd.DataFrame else found.to_dicts()
+    assert [one.a if isinstance(one, Text) else one["a"] for one in found] == ["x", "x"]
+
+
+@pytest.mark.parametrize("kind", [dict, Text, list[Text], pd.DataFrame, pl.DataFrame])
+def test_columns_of_which_there_are_no_records_are_refused(kind: Any) -> None:
+    texts = pa.array(["x"])
+    union, few_runs = unions(1, texts), runs(1, texts.dictionary_encode())
+    for column in (union, lists(union), lists(runs(1, texts)), few_runs):
+        with pytest.raises(HTTPException, match=r"no records can be made of these columns: 'a' \(") as raised:
+            Reader(shape_of(kind), MOST, RECORDS).body(stream(pa.table({"a": column})), ARROW, {})
+        assert raised.value.status_code == 422
+
+
+def test_a_column_for_which_the_record_type_does_not_ask_may_be_of_any_type() -> None:
+    body = stream(pa.table({"a": ["x"], "b": unions(1, pa.array([1]))}))
+    assert Reader(shape_of(Text), MOST, RECORDS).body(body, ARROW, {}).values == [Text("x")]
+
+
 def test_columns_of_one_name_are_refused() -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
     body = to_ipc(table.to_batches(), table.schema).to_pybytes()
@@ -144,6 +175,13 @@ def stream(table: pa.Table, compression: str | None = None) -> bytes:
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("more", [stream(pa.table({"n": [2]})), b"\0" * 8, b"x"], ids=["stream", "zeros", "byte"])
+def test_bytes_after_the_end_of_a_stream_are_not_acknowledged(more: bytes) -> None:
+    first = stream(pa.table({"n": [1]}))
+    assert READERS[0].body(first, ARROW, {}).total == READERS[0].body(first[:-8], ARROW, {}).total == 1
+    assert refusal(first + more) == (400, "malformed Arrow stream: bytes follow the end of the stream")
 
 
 def refusal(body: bytes, path: dict[str, str] | None = None) -> tuple[int, str]:
@@ -336,5 +374,5 @@ def test_any_changed_byte_of_columns_that_repeat_values_is_answered(place: float
     columns = {"d": few(2, values), "l": views(2, values), "v": repeated(2, "x" * 20)}
     body = bytearray(stream(pa.table({**columns, "r": runs(2, values[:1])} if has_runs else columns)))
     body[int(place * len(body))] = byte
-    for reader in READERS[5:7] if has_runs else READERS:  # of runs there are no records
+    for reader in READERS:
         read(reader, bytes(body), ARROW)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Cookie
 
 from raflow import Flow, FlowOptions, Service, collector, consumer, endpoint
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor, MissingExtra
+from raflow.http import Depends, Header, Query
 from raflow.http.declared import HttpApp
 from raflow.options import CollectorOptions, HttpOptions
 
@@ -118,6 +120,43 @@ def test_a_collectors_annotations_are_checked_at_once() -> None:
     for code in (numbers, two):
         with pytest.raises(InvalidProcessor):
             collector("/a")(code)
+
+
+@pytest.mark.parametrize("method", ["GET", "delete"])
+@pytest.mark.parametrize("kind", [str, bytes, list[str]])
+def test_a_collector_of_the_body_needs_requests_that_have_one(method: str, kind: Any) -> None:
+    def text(body: Any) -> None: ...
+
+    text.__annotations__["body"] = kind
+    with pytest.raises(InvalidProcessor, match=rf"collector 'text' takes the body, .* but {method.upper()} requests"):
+        collector("/text", method)(text)
+    assert collector("/text", "PUT")(text).method == "PUT"
+
+
+def in_annotation(record: dict[str, Any], tenant: Annotated[str, Header()] = "nobody") -> None: ...
+
+
+def in_default(record: dict[str, Any], tenant: str = Header("nobody")) -> None: ...
+
+
+def without_default(record: dict[str, Any], *, tenant: Annotated[str, Cookie()]) -> None: ...
+
+
+def optional(record: dict[str, Any], tenant: Annotated[str | None, Query()] = None) -> None: ...
+
+
+def depending(record: dict[str, Any], tenant: Annotated[str, Depends(double)]) -> None: ...
+
+
+class Keeping:
+    def process(self, record: dict[str, Any], tenant: str = Header("nobody")) -> None: ...
+
+
+@pytest.mark.parametrize("code", [in_annotation, in_default, without_default, optional, depending, Keeping])
+@pytest.mark.parametrize("make", [collector("/a"), consumer(MemorySource([]))])
+def test_what_only_endpoints_and_dependencies_get_of_fastapi_is_refused_by_name(make: Any, code: Any) -> None:
+    with pytest.raises(InvalidProcessor, match=r"its parameter 'tenant' is a \w+ of FastAPI.*@dependency"):
+        make(code)
 
 
 def test_processors_are_attached_by_decorators_and_by_add_methods() -> None:

@@ -58,6 +58,11 @@ def batch(table: pa.Table) -> pa.Table:
     return table
 
 
+@app.collector("/exploded", sink=sink, on_error=letters)
+def exploded(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"part": part} for record in records for part in record["parts"]]
+
+
 @app.collector("/nowhere")
 def nowhere(text: str) -> None:
     raise ValueError(text)
@@ -148,7 +153,7 @@ def test_what_is_accepted_is_kept_soon(client: httpx.Client) -> None:
     reply = client.post("/plain", json=[{"device": "b"}, {"celsius": 1.0}])
     assert (reply.status_code, reply.json()["errors"][0]["kept"]) == (207, True)
     assert client.post("/plain", json={"device": "c", "celsius": "hot"}).status_code == 202  # told nowhere else
-    until(lambda: len(letters.units) == 2)
+    until(lambda: len(kept()) == 2)  # by one flush or two
     assert [json.loads(one["record"]) for one in kept()] == [{"celsius": 1.0}, {"device": "c", "celsius": "hot"}]
     assert [one["error_type"] for one in kept()] == ["KeyError", "RecordError"]
 
@@ -169,6 +174,16 @@ def test_a_batch_that_cannot_be_written_is_not_said_to_be(client: httpx.Client) 
     assert (reply.status_code, reply.json()["records"]) == (422, 0)
     assert [row["n"] for row in sink.records()] == [1, 2]
     assert [one["record"] for one in kept()] == ['{"n": "one"}', '{"n": "two"}']
+
+
+def test_a_result_of_a_batch_that_does_not_fit_is_of_no_record_so_all_of_them_are_kept(client: httpx.Client) -> None:
+    assert client.post("/exploded", json={"parts": [1]}).status_code == 200
+    reply = client.post("/exploded", json=[{"parts": [2, 3]}, {"parts": []}, {"parts": ["four"]}])
+    assert (reply.status_code, reply.json()["records"]) == (422, 0)
+    assert [one["kept"] for one in reply.json()["errors"]] == [True] * 3
+    assert [row["part"] for row in sink.records()] == [1]
+    assert [one["record"] for one in kept()] == ['{"parts": [2, 3]}', '{"parts": []}', '{"parts": ["four"]}']
+    assert "field 'part' is string 'four' where int64 is expected" in kept()[0]["error"]
 
 
 def test_a_flows_sink_for_errors_is_that_of_its_collectors(client: httpx.Client) -> None:
@@ -202,7 +217,7 @@ def test_other_values_of_on_error_are_told_at_once(wrong: Any) -> None:
 
 def test_the_sink_for_errors_is_one_of_the_flow() -> None:
     assert [(name, one) for name, one in HttpApp.of(app).named_sinks() if one in (letters, shared)] == [
-        ("reading", letters), ("plain", letters), ("batch", letters), ("nowhere", shared),
+        ("reading", letters), ("plain", letters), ("batch", letters), ("exploded", letters), ("nowhere", shared),
     ]  # fmt: skip
 
 

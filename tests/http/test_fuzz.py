@@ -139,8 +139,8 @@ def text(text: str) -> None: ...
 
 
 @app.collector("/blocks", sink=MemorySink())
-def blocks(orders: list[Piece]) -> list[Piece]:
-    return orders
+def blocks(orders: list[Piece]) -> list[dict[str, str]]:
+    return [{"number": str(one.number)} for one in orders]  # integers of JSON may be beyond 64 bits
 
 
 service = app.service("/api")

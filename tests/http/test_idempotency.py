@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Annotated, Any
 
+import anyio
 import pytest
+from pydantic import BaseModel, field_validator
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from raflow import Flow
+from raflow import Flow, Scope, dependency
 from raflow.errors import StoreError
-from raflow.http import ApiKey, BearerCredentials
+from raflow.http import ApiKey, BearerCredentials, Request
 from raflow.http.idempotency import Replies, SharedReplies
 from raflow.http.security import caller_of, note_caller
 from raflow.stores import Claim, KeptReply, ReplyStore
@@ -152,6 +157,101 @@ def test_a_failure_is_not_kept() -> None:
 def test_a_key_that_is_no_key_is_refused(key: str) -> None:
     with pytest.raises(HTTPException, match="1 to 255"):
         asyncio.run(Replies(2).once(key, b"", Work()))
+
+
+def test_those_who_wait_for_work_that_was_cut_off_are_told_to_try_again() -> None:
+    async def ask() -> None:
+        replies, work = Replies(10), Work()
+        work.go.clear()
+        first, second = (asyncio.create_task(replies.once("k", b"d", work, here=True)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(HTTPException, match="was cut off") as refused:
+            await second
+        assert (refused.value.status_code, first.cancelled()) == (503, True)
+        work.go.set()
+        assert bodies(await replies.once("k", b"d", work)) == [b"1"]
+
+    asyncio.run(ask())
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+@dependency(scope=Scope.PROCESS)
+async def tenant(request: Request) -> AsyncIterator[str]:
+    token = TENANT.set(request.headers["x-tenant"])
+    yield TENANT.get()
+    TENANT.reset(token)
+
+
+@dependency(scope=Scope.PROCESS)
+async def group(tenant: Annotated[str, tenant]) -> AsyncIterator[str]:
+    async with anyio.create_task_group():
+        yield tenant
+
+
+def bound_to_a_task(sink: HeldSink, **options: Any) -> Flow:
+    app = Flow("bound")
+
+    @app.collector("/awaited", sink=sink, **options)
+    async def awaited(record: dict[str, Any], group: Annotated[str, group]) -> dict[str, Any]:
+        return {**record, "group": group, "tenant": TENANT.get()}
+
+    @app.collector("/plain", sink=sink, **options)
+    def plain(record: dict[str, Any], group: Annotated[str, group]) -> dict[str, Any]:
+        return {**record, "group": group, "tenant": TENANT.get()}
+
+    return app
+
+
+HEADERS = {"Idempotency-Key": "k", "X-Tenant": "ada"}
+
+
+@pytest.mark.parametrize("path", ["/awaited", "/plain"])
+def test_dependencies_end_in_the_task_that_entered_them(path: str) -> None:
+    sink = HeldSink()
+    with serving(bound_to_a_task(sink)) as client:
+        replies = [client.post(path, json={"n": 1}, headers=HEADERS) for _ in range(2)]
+        assert [(reply.status_code, "idempotent-replayed" in reply.headers) for reply in replies] == [
+            (200, False), (200, True),
+        ]  # fmt: skip
+    assert sink.records() == [{"n": 1, "group": "ada", "tenant": "ada"}]
+
+
+def test_so_they_do_when_the_work_outlasts_the_time_of_its_request() -> None:
+    sink = HeldSink()
+    with serving(bound_to_a_task(sink, request_timeout_s=0.05)) as client:
+        sink.go.clear()
+        assert client.post("/awaited", json={"n": 1}, headers=HEADERS).status_code == 504
+        sink.go.set()
+        again = client.post("/awaited", json={"n": 1}, headers=HEADERS)
+        while again.status_code == 504:
+            again = client.post("/awaited", json={"n": 1}, headers=HEADERS)
+        assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+    assert sink.ns() == [1]
+
+
+class Leaving(BaseModel):
+    n: int
+
+    @field_validator("n")
+    @classmethod
+    def checked(cls, n: int) -> int:
+        return n if n != 13 else sys.exit(3)
+
+
+def test_a_record_type_that_exits_is_an_error_of_the_request(caplog: pytest.LogCaptureFixture) -> None:
+    app = Flow("leaving")
+
+    @app.collector("/leaving")
+    def leaving(record: Leaving) -> None: ...
+
+    with serving(app) as client:
+        for _ in range(2):
+            reply = client.post("/leaving", json={"n": 13}, headers={"Idempotency-Key": "k"})
+            assert (reply.status_code, reply.json()["error_id"] in caplog.text) == (500, True)
+        assert client.post("/leaving", json={"n": 1}).status_code == 200
 
 
 CALLERS = ApiKey({"shop": "k-shop", "ops": "k-ops"})

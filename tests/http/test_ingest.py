@@ -27,6 +27,12 @@ class Reading:
     celsius: float
 
 
+@dataclass
+class Device:
+    device: str
+    rooms: list[Any]
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(strict=True)
     day: date
@@ -95,6 +101,11 @@ def frame(found: pd.DataFrame) -> pd.DataFrame:
 @app.collector("/list", sink=sink("list"))
 def listed(found: list[Reading]) -> dict[str, Any]:
     return {"mean": sum(one.celsius for one in found) / len(found)}
+
+
+@app.collector("/rooms", sink=sink("rooms"))
+def rooms(found: list[Device]) -> list[dict[str, Any]]:
+    return [{"device": one.device, "room": room} for one in found for room in one.rooms]
 
 
 @app.collector("/raw", sink=sink("raw"))
@@ -295,6 +306,38 @@ def test_a_batch_function_gets_the_good_records_of_lines(client: httpx.Client) -
     reply = client.post("/table", content=b'{"n": 1}\n{"n": \n7\n', headers={"Content-Type": LINES})
     assert (reply.status_code, [one["index"] for one in reply.json()["errors"]]) == (207, [1, 2])
     assert sinks["table"].records() == [{"n": 1, "rows": 1}]
+
+
+@pytest.mark.parametrize(
+    ("body", "records"),
+    [
+        ({"device": "b", "rooms": [2, "three", 4]}, None),
+        ([{"device": "b", "rooms": []}, {"device": "c", "rooms": []}, {"device": "d", "rooms": [2, "three"]}], 0),
+        ([{"device": "b", "rooms": [2, "three", "four", "five"]}], 0),
+    ],
+    ids=["one", "fewer results than records", "more results than records"],
+)
+def test_of_a_batch_with_a_result_that_does_not_fit_nothing_is_written(
+    client: httpx.Client, body: Any, records: int | None
+) -> None:
+    assert client.post("/rooms", json={"device": "a", "rooms": [1]}).status_code == 200
+    reply = client.post("/rooms", json=body)
+    found = reply.json()
+    assert (reply.status_code, found.get("records")) == (422, records)
+    said = [one["message"] for one in found["errors"]] if isinstance(body, list) else [found["detail"]]
+    assert said == [
+        "what the function made of this batch does not fit, so nothing of it is written: "
+        "field 'room' is string 'three' where int64 is expected"
+    ] * (len(body) if isinstance(body, list) else 1)
+    assert sinks["rooms"].records() == [{"device": "a", "room": 1}]
+
+
+def test_the_records_that_never_reached_a_batch_are_told_beside_it(client: httpx.Client) -> None:
+    assert client.post("/rooms", json={"device": "a", "rooms": [1]}).status_code == 200
+    reply = client.post("/rooms", json=[{"device": "b"}, {"device": "c", "rooms": ["two"]}])
+    assert [(one["index"], one["message"][:24]) for one in reply.json()["errors"]] == [
+        (0, "field 'rooms': Field req"), (1, "what the function made o"),
+    ]  # fmt: skip
 
 
 def test_bytes_are_the_body_as_it_is(client: httpx.Client) -> None:

@@ -13,7 +13,7 @@ from raflow import Flow, Scope, dependency
 from raflow.connectors.memory import MemorySink
 from raflow.dependencies.shared import Shared
 from raflow.errors import InvalidProcessor
-from raflow.http import HTTPException, Request, WebSocket
+from raflow.http import Header, HTTPException, Request, WebSocket
 from raflow.http.application import application
 from raflow.http.declared import HttpApp
 from tests.http.hosts import serving
@@ -172,6 +172,24 @@ def test_collectors_get_them_beside_the_record_in_any_order() -> None:
         assert client.post("/later", json={"n": 3}).status_code == 200
     assert sorted(row["by"] for row in sink.records()) == ["1", "Ada", "Ada"]
     assert events.count("begin") == 1
+
+
+@dependency(scope=Scope.PROCESS)
+def tenant(tenant: Annotated[str, Header()] = "nobody") -> str:
+    return tenant
+
+
+def test_headers_get_into_collectors_by_dependencies() -> None:
+    app, sink = Flow("orders"), MemorySink()
+
+    @app.collector("/orders", sink=sink)
+    def take(order: dict, tenant: Annotated[str, tenant]) -> dict:  # type: ignore[type-arg]
+        return {**order, "tenant": tenant}
+
+    with serving(app) as client:
+        client.post("/orders", json={"n": 1}, headers={"Tenant": "ada"})
+        client.post("/orders", json={"n": 2})
+    assert [row["tenant"] for row in sink.records()] == ["ada", "nobody"]
 
 
 def test_global_ones_are_made_by_the_driver_and_shipped() -> None:

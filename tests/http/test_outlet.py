@@ -489,7 +489,23 @@ def test_an_accepted_record_whose_type_came_to_differ_while_it_waited_costs_no_o
     with caplog.at_level(logging.ERROR, "raflow.http"):
         asyncio.run(accept())
     assert sink.ns() == [-1] * 600 + [n for n in range(100) if n != 77]
-    assert caplog.text.count("an accepted record was dropped") == 1
+    assert caplog.text.count("1 accepted record(s) were dropped") == 1
+
+
+def test_an_accepted_batch_of_which_a_result_does_not_fit_is_dropped_whole_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = HeldSink()
+
+    async def accept() -> None:
+        async with opened(sink, ack="accepted", linger_ms=10) as outlet:
+            outlet.accept(Results([{"n": 1}], True, 3))
+            outlet.accept(Results([{"n": 2}, {"n": "two"}], True, 3))
+
+    with caplog.at_level(logging.ERROR, "raflow.http"):
+        asyncio.run(accept())
+    assert sink.ns() == [1]
+    assert caplog.text.count("3 accepted record(s) were dropped") == 1
 
 
 def test_one_accepted_record_that_a_sink_cannot_hold_costs_no_other_one(

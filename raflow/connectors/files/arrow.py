@@ -17,7 +17,7 @@ from raflow.connectors.files.splitting import Piece
 from raflow.errors import SourceError
 from raflow.foreign import foreign_errors
 from raflow.places import Location
-from raflow.schema import without_values
+from raflow.schema import expanded, without_records
 from raflow.sources import Reject
 
 _MAGIC = b"ARROW1"
@@ -86,8 +86,8 @@ class ArrowFiles(Files):
         if file not in self._footers:
             location = self._locations[file.root]
             with foreign_errors(f"reading {file.shown}", SourceError, location), _opened(location, file.path) as reader:
-                if unknown := without_values(reader.schema):
-                    msg = f"{file.shown} has columns of types that pyarrow does not read: {unknown}; write it without"
+                if unknown := without_records(reader.schema):
+                    msg = f"{file.shown} has columns of types that are not read: {unknown}; write it without"
                     raise SourceError(msg)
                 count = getattr(reader, "num_record_batches", None)
                 self._footers[file] = (reader.schema, count)
@@ -100,7 +100,7 @@ class ArrowFiles(Files):
         with _opened(location, path, columns) as reader:
             batches = reader if stop is None else (reader.get_batch(index) for index in range(start, stop))
             for batch in batches:
-                yield batch if batch.num_columns else rows_only(batch.num_rows)
+                yield expanded(batch) if batch.num_columns else rows_only(batch.num_rows)
 
 
 @contextmanager

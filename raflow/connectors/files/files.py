@@ -31,7 +31,7 @@ from raflow.credentials import Credentials
 from raflow.errors import InvalidOption, SourceError
 from raflow.foreign import foreign_errors
 from raflow.places import Location
-from raflow.schema import conform, decoded, merge
+from raflow.schema import conform, decoded, expanded_type, merge
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Input, Json, Reject, Source, Split
 
@@ -195,7 +195,7 @@ def _sized(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
-    """Return the schema without metadata, dictionary columns as plain values, views as what they view.
+    """Return the schema without metadata, dictionary columns and runs as plain values, views as what they view.
 
     Arrow has few kernels for views: they can be neither filtered nor grouped.
     """
@@ -203,7 +203,7 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    kind = decoded(kind)
+    kind = expanded_type(decoded(kind))
     return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)
 
 

@@ -207,6 +207,21 @@ def test_a_column_of_which_arrow_has_no_python_values_is_named(tmp_path: Path) -
         ArrowFiles(tmp_path).schema()
 
 
+def test_runs_in_arrow_files_are_read_as_the_values_that_they_stand_for(tmp_path: Path, read: Read) -> None:
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["a", None]))
+    write_stream(pa.table({"text": runs}), tmp_path / "runs.arrow")
+    source = ArrowFiles(tmp_path)
+    assert source.schema().types == [pa.string()]
+    assert read(source)[0].to_pylist() == [{"text": "a"}, {"text": "a"}, {"text": None}]
+
+
+def test_a_union_in_an_arrow_file_is_named(tmp_path: Path) -> None:
+    union = pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array([1, 2])])
+    write_stream(pa.table({"u": union}), tmp_path / "union.arrow")
+    with pytest.raises(SourceError, match=r"union.arrow has columns .* not read: 'u' \(sparse_union"):
+        ArrowFiles(tmp_path).schema()
+
+
 @FORMATS
 def test_two_columns_of_one_name_are_told_with_the_file(tmp_path: Path, kind: type[Files], write: Write) -> None:
     write(pa.table({"n": [1], "m": [2]}), tmp_path / "1")
