@@ -17,8 +17,8 @@ from raflow.connectors.files.formats import JsonLinesFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.misfits import Parser
 from raflow.connectors.files.text import TextFiles, encoding_name
-from raflow.convert.fields import holds_map
 from raflow.convert.json_lines import read_lines
+from raflow.convert.nested import holds_map
 from raflow.sinks import SinkContext
 
 _NO_COLUMN = pa.schema([("\0", pa.int64())])
