@@ -7,13 +7,16 @@ annotation ends the knowledge; what comes after it is checked when it runs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raflow import convert
 from raflow.code import Code
 from raflow.convert.fields import is_optional
+from raflow.convert.nested import is_untyped
 from raflow.credentials import Credentials
 from raflow.errors import RaflowError, SchemaError
 from raflow.nodes import Node, ancestry, label
@@ -24,6 +27,11 @@ from raflow.sources import Source
 if TYPE_CHECKING:
     from raflow.plan import Plan
 
+_DATE = r"^\d{4}-\d\d-\d\d"
+_ZONED = _DATE + r"[T ].*(Z|[+-]\d\d(:?\d\d)?)$"
+_LOOKED_AT = 4
+"""Batches of a source of which it is told whether its timestamps have a zone."""
+
 Known: TypeAlias = "pa.Schema | None"
 """The columns; None: user code decides them."""
 
@@ -31,7 +39,8 @@ Known: TypeAlias = "pa.Schema | None"
 def schema_of(node: Node, credentials: Credentials | None = None) -> Known:
     """Return the columns that a node gives; None if user code decides them.
 
-    Reads the schema of each source once, and no records.
+    Reads the schema of each source once, and no records, but for the first ones of texts of which a record type wants
+    timestamps although some are none.
 
     Args:
         node: With all that is before it.
@@ -115,10 +124,43 @@ def as_wanted(source: Source, found: pa.Schema, wanted: Iterable[pa.Schema | Non
         wanted: Those of each function's record type, as `Shape.columns` has them.
     """
     fields = [field for columns in wanted for field in columns or ()]
-    decided = {field.name: field for field in fields if is_fixed(field)} if source.typed_by_record() else {}
     optional = dict.fromkeys(field.name for field in fields if is_optional(field)) if source.any_column() else {}
     unseen = [pa.field(name, pa.null()) for name in optional if name not in found.names]
-    return pa.schema([decided.get(field.name, field) for field in [*found, *unseen]])
+    columns = {field.name: field for field in [*found, *unseen]}
+    typed: dict[str, pa.Field] = {}
+    for field in fields:
+        if field.name in columns and source.typed_by_record(field.name):
+            one = _decided(source, columns[field.name], field)
+            typed[field.name] = _both(typed.get(field.name, one), one)
+    return pa.schema(list((columns | typed).values()))
+
+
+def _both(one: pa.Field, other: pa.Field) -> pa.Field:
+    """Return a column as two record types want it; the later one decides where they disagree."""
+    if is_fixed(one) != is_fixed(other):
+        return one if is_fixed(one) else other
+    try:
+        return merge([pa.schema([one]), pa.schema([other])]).field(0)
+    except SchemaError:
+        return other
+
+
+def _decided(source: Source, found: pa.Field, wanted: pa.Field) -> pa.Field:
+    """Return a column of text in the type that a record type wants, as far as it decides that."""
+    if is_fixed(wanted) or is_fixed(found):
+        return wanted if is_fixed(wanted) else found
+    if pa.types.is_timestamp(wanted.type) and pa.types.is_string(found.type):
+        return found.with_type(pa.timestamp("us", _zone(source, found)))
+    return found.with_type(convert.decided(found.type, wanted.type))
+
+
+def _zone(source: Source, column: pa.Field) -> str | None:
+    """Return the time zone of most of a column's first timestamps, between which there is other text."""
+    columns = pa.schema([column])
+    batches = (batch for split in source.splits() for batch in source.read(split, columns, lambda _: None))
+    texts = pa.chunked_array([batch.column(0) for batch in islice(batches, _LOOKED_AT)], pa.string())
+    zoned, dated = (pc.sum(pc.match_substring_regex(texts, kind)).as_py() or 0 for kind in (_ZONED, _DATE))
+    return "UTC" if zoned > dated / 2 else None
 
 
 def _check_record(code: Code, given: Sequence[pa.Schema], name: str) -> None:
@@ -131,7 +173,7 @@ def _check_record(code: Code, given: Sequence[pa.Schema], name: str) -> None:
 def _returned(code: Code, name: str) -> Known:
     """Return the columns that a return annotation names; None if it leaves a type open."""
     schema = convert.returned_schema(code.annotations(name)[1])
-    is_open = schema is not None and any(pa.types.is_null(field.type) for field in schema)
+    is_open = schema is not None and any(is_untyped(field.type) for field in schema)
     return None if is_open else schema
 
 

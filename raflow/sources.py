@@ -178,11 +178,12 @@ class Source(ABC):
         """
         return f"{split.name}, record {row}"
 
-    def typed_by_record(self) -> bool:
-        """Whether the record type may decide column types (text formats), instead of the data.
+    def typed_by_record(self, column: str) -> bool:
+        """Whether the record type may decide a column's type, instead of the data: its values are text.
 
-        Called in the driver.
+        Called in the driver, after `schema`.
         """
+        del column
         return False
 
     def any_column(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,7 +14,7 @@ import pytest
 
 from raflow import Flow
 from raflow.code import Code
-from raflow.connectors.files import CsvFiles
+from raflow.connectors.files import CsvFiles, JsonLinesFiles
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import SchemaError
 from raflow.nodes import Node
@@ -143,3 +145,74 @@ def test_records_decide_the_types_of_texts(tmp_path: Path) -> None:
     days = Flow().read(CsvFiles(str(tmp_path / "days.csv")))
     assert days.map(year_of).schema() is None
     assert days.map(year_of).collect(engine="local") == [{"year": 2026}]
+
+
+@dataclass
+class Opened:
+    at: datetime
+    by: str
+
+
+@dataclass
+class Closed:
+    at: datetime
+    why: str | None = None
+
+
+@dataclass
+class OfOpened:
+    it: Opened
+
+
+@dataclass
+class OfClosed:
+    it: Closed
+
+
+def by(record: OfOpened) -> dict:  # type: ignore[type-arg]
+    return {"by": record.it.by, "at": record.it.at}
+
+
+def why(record: OfClosed) -> dict:  # type: ignore[type-arg]
+    return {"why": record.it.why, "at": record.it.at}
+
+
+def test_two_record_types_of_one_source_get_what_each_wants(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"it": {"at": "2026-01-02T03:04:05Z", "by": "me", "why": "done"}}\n')
+    flow, sinks = Flow(), [MemorySink(), MemorySink()]
+    records = flow.read(JsonLinesFiles(tmp_path))
+    records.map(by).write(sinks[0])
+    records.map(why).write(sinks[1])
+    flow.run(engine="local")
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    assert [sink.records() for sink in sinks] == [[{"by": "me", "at": at}], [{"why": "done", "at": at}]]
+
+
+@dataclass
+class Moment:
+    at: datetime
+
+
+def moment(record: Moment) -> Moment:
+    return record
+
+
+@pytest.mark.parametrize(
+    ("texts", "good"),
+    [
+        (["2026-01-02T03:04:05Z", "soon", "2026-01-02T03:04:05.5+01:00", "2026-01-02"], 2),
+        (["2026-01-02T03:04:05", "soon", "2026-01-02", "2026-01-02T03:04:05Z"], 2),
+        (["soon", "2026-01-02T03:04:05Z"], 1),
+    ],
+)
+@pytest.mark.parametrize("kind", [CsvFiles, JsonLinesFiles])
+def test_most_timestamps_decide_whether_they_have_a_zone(
+    tmp_path: Path, kind: Any, texts: list[str], good: int
+) -> None:
+    is_csv = kind is CsvFiles
+    lines = ["at", *texts] if is_csv else [json.dumps({"at": text}) for text in texts]
+    (tmp_path / "a").write_text("\n".join(lines))
+    found = Flow().read(kind(tmp_path)).map(moment, on_error="skip").collect(engine="local")
+    assert len(found) == good
+    has_zone = "Z" in texts[0] or texts[0] == "soon"
+    assert all((row["at"].tzinfo is not None) is has_zone for row in found)

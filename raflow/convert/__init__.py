@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raflow.convert.columns import check
+from raflow.convert.decided import decided
 from raflow.convert.decode import Decoded
 from raflow.convert.encode import Encoded, concat, encode, encode_batch
 from raflow.convert.shape import Shape, returned_schema, shape_of
@@ -13,6 +14,7 @@ __all__ = [
     "Shape",
     "check",
     "concat",
+    "decided",
     "encode",
     "encode_batch",
     "returned_schema",

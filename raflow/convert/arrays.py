@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raflow.convert.columns import VALUE_ERRORS, children
+from raflow.convert.columns import VALUE_ERRORS
+from raflow.convert.decided import decided
 from raflow.convert.fields import ATOMS
+from raflow.convert.nested import children, holds_map
 from raflow.convert.plain import PLAIN, Unfit, plain
 from raflow.errors import SchemaError
 from raflow.schema import is_fixed, merge, same_but_digits
@@ -108,9 +110,15 @@ def _nested(values: list[Any], kinds: set[type], wanted: pa.DataType) -> tuple[p
         array = pa.array(values)
     except VALUE_ERRORS:
         return _one_by_one(values, wanted)
-    if _unfits(values, kinds, array.type) or not widen(wanted, array.type):
+    own = _with_maps(array.type, wanted)
+    if _unfits(values, kinds, own) or not widen(wanted, own):
         return _one_by_one(values, wanted)
-    return array, {}
+    return (array, {}) if own == array.type else _with_digits(values, kinds, own)
+
+
+def _with_maps(own: pa.DataType, wanted: pa.DataType) -> pa.DataType:
+    """Return the type of values with the maps that a record type wants: a dict alone does not tell that it is one."""
+    return decided(own, wanted) if holds_map(wanted) else own
 
 
 def _one_by_one(values: list[Any], wanted: pa.DataType) -> tuple[pa.Array, Unfits]:
@@ -118,7 +126,7 @@ def _one_by_one(values: list[Any], wanted: pa.DataType) -> tuple[pa.Array, Unfit
     unfits: Unfits = {}
     for index, value in enumerate(values):
         try:
-            own = pa.array([value]).type
+            own = _with_maps(pa.array([value]).type, wanted)
         except VALUE_ERRORS as error:
             unfits[index] = str(error)
             continue

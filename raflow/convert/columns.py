@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raflow.convert.fields import holds_map, is_optional
+from raflow.convert.fields import is_optional
+from raflow.convert.nested import children, holds_map
 from raflow.errors import SchemaError
 from raflow.schema import decoded, is_number
 
@@ -140,11 +141,6 @@ def _reach_struct(found: pa.DataType, wanted: pa.DataType) -> pa.DataType | None
     if any(kind is None for _, kind in reached):
         return None
     return pa.struct([child.with_type(kind) for child, kind in reached])
-
-
-def children(kind: pa.DataType) -> list[pa.Field]:
-    """Return the fields of a struct."""
-    return [kind.field(index) for index in range(kind.num_fields)]
 
 
 def cast(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from raflow.convert import build
 from raflow.convert.build import Build
+from raflow.convert.nested import holds_map, left_open
 from raflow.errors import InvalidProcessor
 from raflow.schema import fix
 
@@ -90,7 +91,7 @@ class Field:
         """Return it as a column of an output; an open type is left to the values."""
         if not self.value.is_open:
             return fix(pa.field(self.column, self.value.type))
-        return pa.field(self.column, self.value.type if holds_map(self.value.type) else pa.null())
+        return pa.field(self.column, left_open(self.value.type) if holds_map(self.value.type) else pa.null())
 
 
 def is_optional(field: pa.Field) -> bool:
@@ -258,9 +259,3 @@ def _nested(kind: type, outer: tuple[type, ...]) -> Value:
     if issubclass(kind, BaseModel):
         built = partial(build.model, kind.model_validate, trim) if trim else kind.model_validate
     return Value(struct, built, trim=trim, is_open=is_open)
-
-
-def holds_map(kind: pa.DataType) -> bool:
-    """Return whether it is a map or has one inside."""
-    inner = [kind.field(index).type for index in range(kind.num_fields)]
-    return pa.types.is_map(kind) or any(map(holds_map, inner))

@@ -3,7 +3,7 @@
 The parser sees values, not lines: it takes `null` for a record, several values in a line and one over
 several lines. It ends the process where the first value is null (apache/arrow#47409) or where it infers
 the types of values that are nested very deep, and where it infers the type of a list, or a list has
-nothing but nulls, it forgets nulls (apache/arrow#51305).
+nothing but nulls, it forgets nulls (apache/arrow#51305). What it infers to be a timestamp may have a zone, or not.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from raflow.arrow_threads import in_threads
+from raflow.convert.json_values import converted, readable, seen
 
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -34,8 +35,8 @@ def read_lines(text: bytes, types: pa.Schema | None = None) -> pa.Table:
 
     Args:
         text: Whole lines, in UTF-8.
-        types: Of the wanted fields. None: all are inferred, and columns that hold lists are of the right
-            types, but may be no valid arrays; read again with these types for their values.
+        types: Of the wanted fields, as Arrow's parser can read them. None: all are inferred, and lines that hold
+            lists are parsed twice.
 
     Raises:
         pyarrow.ArrowInvalid: A line is no JSON object, or its values do not fit.
@@ -52,7 +53,7 @@ def read_lines(text: bytes, types: pa.Schema | None = None) -> pa.Table:
     table = _parsed(text, types)
     if table.num_rows != count:
         raise _no_object()
-    return table if types is None else _mended(table)
+    return _read_again(text, table) if types is None else _mended(table)
 
 
 def read_many_lines(text: bytes) -> pa.Table:
@@ -122,6 +123,22 @@ def _parsed(text: bytes, types: pa.Schema | None) -> pa.Table:
     )
     reading = pyarrow.json.ReadOptions(use_threads=False, block_size=len(text) + 1)
     return pyarrow.json.read_json(pa.BufferReader(text), read_options=reading, parse_options=parsing)
+
+
+def _read_again(text: bytes, table: pa.Table) -> pa.Table:
+    """Return the table with valid lists, and with timestamps that have the zones of their texts."""
+    if not (table.num_rows and table.num_columns):
+        return table
+    has_lists = b"[" in text
+    texts = [field.with_type(readable(field.type)) for field in table.schema]
+    again = [field for field in texts if has_lists or field.type != table.schema.field(field.name).type]
+    found = _mended(_parsed(text, pa.schema(again))) if again else table
+    columns = [(found if field in again else table).column(field.name).combine_chunks() for field in texts]
+    return pa.Table.from_arrays([_with_moments(column) for column in columns], names=table.schema.names)
+
+
+def _with_moments(column: pa.Array) -> pa.Array:
+    return converted(column, seen(column))
 
 
 def _mended(table: pa.Table) -> pa.Table:

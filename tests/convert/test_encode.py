@@ -281,6 +281,37 @@ def test_aware_datetimes_are_stored_in_utc() -> None:
     assert rows(encoded)[0]["at"] == datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 
+@dataclass
+class Loose:
+    anything: dict[str, Any] = field(default_factory=dict)
+    times: dict[str, datetime] = field(default_factory=dict)
+    inner: list[Inner] = field(default_factory=list)
+
+
+@dataclass
+class Inner:
+    at: datetime
+    counts: dict[str, int]
+    anything: dict[str, Any]
+
+
+def test_values_decide_the_types_of_maps_to_anything_and_zones_in_maps() -> None:
+    at = datetime(2024, 1, 1, tzinfo=timezone.utc)
+    hint = returned_schema(Loose)
+    encoded = encode([Loose({"a": 1, "b": "x"}, {"k": at}, [Inner(at, {"n": 1}, {"z": 1.5})]), Loose()], hint)
+    assert rows(encoded) == [
+        {
+            "anything": {"a": 1, "b": "x"},
+            "times": [("k", at)],
+            "inner": [{"at": at, "counts": [("n", 1)], "anything": {"z": 1.5}}],
+        },
+        {"anything": {"a": None, "b": None}, "times": [], "inner": []},
+    ]
+    assert encoded.batch is not None
+    later = encode([Loose(times={"k": at, "n": at.replace(tzinfo=None)}), Loose(times={"m": at})], encoded.batch.schema)
+    assert errors(later).keys() == {0}
+
+
 def test_every_reject_has_its_position_in_the_results() -> None:
     results = [None, [{"a": 1}, {"a": "x"}], {"a": 2}, {"a": 1j}, {1: 1}, {"a": 2**64}]
     encoded = encode(results, None)

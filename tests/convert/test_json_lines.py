@@ -56,18 +56,44 @@ def test_types_are_not_inferred_of_what_is_nested_very_deep(text: bytes) -> None
             read_lines(lines)
 
 
-def test_lists_are_whole_where_types_are_known() -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+def test_lists_are_whole(is_known: bool) -> None:
     text = b'{"a": [null, 1], "b": [null, null]}\n{"a": null, "b": [[], null]}'
     types = pa.schema({"a": pa.list_(pa.int64()), "b": pa.list_(pa.list_(pa.null()))})
 
-    table = read_lines(text, types)
+    table = read_lines(text, types if is_known else None)
     table.validate(full=True)
-    assert read_lines(text).schema == types
+    assert table.schema == types
     assert table.to_pylist() == [{"a": [None, 1], "b": [None, None]}, {"a": None, "b": [[], None]}]
 
 
+def test_timestamps_keep_their_zones() -> None:
+    text = b"""
+        {"at": "2024-01-01T10:00:00+02:00", "plain": "2024-01-01", "in": {"at": "2024-01-01T10:00:00.5Z"}, "x": 1}
+        {"at": "2024-01-01T10:00:00Z", "both": "2024-01-01T10:00:00", "list": ["2024-01-01T10:00:00Z"]}
+        {"both": "2024-01-01T10:00:00Z"}"""
+    seconds, fractions = pa.timestamp("s", "UTC"), pa.struct({"at": pa.timestamp("us", "UTC")})
+    table = read_lines(text)
+    assert table.schema == pa.schema(
+        {
+            "at": seconds,
+            "plain": pa.timestamp("s"),
+            "in": fractions,
+            "x": pa.int64(),
+            "both": pa.string(),
+            "list": pa.list_(seconds),
+        }
+    )
+    assert table.column("at").cast(pa.int64()).to_pylist() == [1704096000, 1704103200, None]
+    assert table.column("both").to_pylist() == [None, "2024-01-01T10:00:00", "2024-01-01T10:00:00Z"]
+
+
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-9, 9), st.floats(-9, 9), st.sampled_from(["", "2026-01-01", "x"])
+    st.none(),
+    st.booleans(),
+    st.integers(-9, 9),
+    st.floats(-9, 9),
+    st.sampled_from(["", "2026-01-01", "2026-01-01T00:00:00Z", "x"]),
 )
 
 

@@ -20,6 +20,7 @@ from raflow.connectors.files.lines import Quotes
 from raflow.connectors.files.listing import DataFile
 from raflow.connectors.files.misfits import Parser, bisect_misfits
 from raflow.connectors.files.text import TextFiles, encoding_name
+from raflow.convert.json_values import converted
 from raflow.errors import InvalidOption, SchemaError, SourceError
 from raflow.foreign import foreign_errors
 
@@ -261,12 +262,12 @@ class _CsvParser:
 
 
 def _unfit(values: pa.Array, kind: pa.DataType) -> list[int]:
-    """Return which values do not convert; Arrow's casts parse text as its CSV reader does."""
+    """Return which values do not convert; they are parsed as Arrow's CSV reader does."""
 
     def convert(start: int, stop: int) -> None:
         text = values.slice(start, stop - start).cast(pa.string())
         if not _is_text(kind):
-            pc.utf8_trim_whitespace(text).cast(kind)
+            converted(pc.utf8_trim_whitespace(text), kind)
 
     if pa.types.is_binary(kind) or pa.types.is_null(kind):
         return []

@@ -46,6 +46,8 @@ class Files(Source, Sink):
     """What a piece's bounds count, for names."""
     _declared: pa.Schema = pa.schema([])
     """Column types that the user has decided, for formats that have none of their own."""
+    _said: Collection[str] = ()
+    """Columns that `key=value` folders have, when `schema` has seen them."""
 
     def __init__(
         self,
@@ -86,8 +88,13 @@ class Files(Source, Sink):
         """Return the columns of all files, then those that `key=value` folders say, which win."""
         files = list_files(self._locations)
         said = partition_schema(file.path for file in files)
+        self._said = frozenset(said.names)
         decided = {field.name: field for field in self._declared}
         return pa.schema([*without(self._file_schema(files), said.names), *(decided.get(f.name, f) for f in said)])
+
+    def typed_by_record(self, column: str) -> bool:
+        """Whether the record type may decide a column's type: it may where a folder's name says the value."""
+        return column in self._said
 
     def splits(self) -> list[Split]:
         """Return the pieces of all files, small files packed together."""

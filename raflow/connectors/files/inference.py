@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from raflow.convert.json_values import readable
 from raflow.errors import InvalidOption, SchemaError
 from raflow.schema import fix, merge
 
@@ -46,7 +47,7 @@ def agree(samples: Iterable[tuple[str, pa.Schema]], *, all_is_text: bool) -> pa.
 
     Args:
         samples: Where each was seen, and what was seen there.
-        all_is_text: Whether a column of mixed types can be read as strings; else only dates can.
+        all_is_text: Whether a column of mixed types can be read as strings; else only timestamps can.
 
     Raises:
         SchemaError: Types do not fit; names the field and where it was seen.
@@ -61,21 +62,16 @@ def agree(samples: Iterable[tuple[str, pa.Schema]], *, all_is_text: bool) -> pa.
 
 def _agree_field(known: pa.Field, found: pa.Field, where: str, all_is_text: bool) -> pa.Field:
     try:
-        return merge([pa.schema([found]), pa.schema([known])], what=where).field(0)
+        return _merged(known, found, where)
     except SchemaError:
-        if not (all_is_text or (_is_text(known.type) and _is_text(found.type))):
-            raise
-        return known.with_type(pa.string())
+        if all_is_text:
+            return known.with_type(pa.string())
+        return _merged(_as_text(known), _as_text(found), where)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_timestamp(kind))
+def _as_text(field: pa.Field) -> pa.Field:
+    return field.with_type(readable(field.type))
 
 
-def is_untyped(kind: pa.DataType) -> bool:
-    """Return whether the type, or one inside of it, has not been seen yet."""
-    if pa.types.is_struct(kind):
-        return any(is_untyped(field.type) for field in kind)
-    if pa.types.is_list(kind):
-        return is_untyped(kind.value_type)
-    return bool(pa.types.is_null(kind))
+def _merged(known: pa.Field, found: pa.Field, where: str) -> pa.Field:
+    return merge([pa.schema([found]), pa.schema([known])], what=where).field(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from io import BufferedReader
 from typing import Any
@@ -17,8 +16,9 @@ from raflow.connectors.files.formats import JsonLinesFormat
 from raflow.connectors.files.inference import Declared, declared
 from raflow.connectors.files.misfits import Parser
 from raflow.connectors.files.text import TextFiles, encoding_name
-from raflow.convert.fields import holds_map
 from raflow.convert.json_lines import read_lines
+from raflow.convert.json_values import converted, readable
+from raflow.convert.nested import holds_map
 from raflow.sinks import SinkContext
 
 _NO_COLUMN = pa.schema([("\0", pa.int64())])
@@ -121,10 +121,14 @@ class _JsonParser:
 
 
 def _parsed(text: bytes, columns: pa.Schema) -> pa.Table:
-    readable = pa.schema([field.with_type(_readable(field.type)) for field in columns])
-    table = read_lines(text, readable if columns.names else _NO_COLUMN)
+    types = pa.schema([field.with_type(readable(field.type)) for field in columns])
+    table = read_lines(text, types if columns.names else _NO_COLUMN)
     arrays = [_converted(table.column(field.name), field.type) for field in columns]
     return pa.Table.from_arrays(arrays, schema=columns) if columns.names else table
+
+
+def _converted(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    return pa.chunked_array([converted(chunk, kind) for chunk in column.chunks], type=kind)
 
 
 def _with_pairs(text: bytes, columns: pa.Schema) -> bytes:
@@ -172,47 +176,3 @@ def _may_be(value: Any, kind: pa.DataType) -> bool:
     if pa.types.is_boolean(kind) or pa.types.is_string(kind):
         return type(value) is (bool if pa.types.is_boolean(kind) else str)
     return True
-
-
-def _readable(kind: pa.DataType) -> pa.DataType:
-    """Return the type as which Arrow's JSON parser reads a value: dates, times and bytes are text."""
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_readable(field.type)) for field in kind])
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_readable(kind.value_type)))
-    if pa.types.is_map(kind):
-        return pa.list_(pa.struct({"key": pa.string(), "value": _readable(kind.item_type)}))
-    types = pa.types
-    as_text = types.is_date(kind) or types.is_time(kind) or types.is_binary(kind) or types.is_dictionary(kind)
-    return pa.string() if as_text else kind
-
-
-def _converted(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_binary(kind):
-        return pa.chunked_array([_decoded(chunk) for chunk in column.chunks], type=kind)
-    if holds_map(kind):
-        return pa.chunked_array([_mapped(chunk, kind) for chunk in column.chunks], type=kind)
-    return column if column.type == kind else column.cast(kind)
-
-
-def _mapped(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return an array of the type, with maps of pairs; both have the same buffers."""
-    if not holds_map(kind):
-        return array if array.type == kind else array.cast(kind)
-    if pa.types.is_struct(kind):
-        own, children = 1, [_mapped(array.field(index), field.type) for index, field in enumerate(kind)]
-    elif pa.types.is_map(kind):
-        keys, items = array.values.field(0).cast(kind.key_type), _mapped(array.values.field(1), kind.item_type)
-        own, children = 2, [pa.StructArray.from_arrays([keys, items], fields=[kind.key_field, kind.item_field])]
-    else:
-        own, children = 2, [_mapped(array.values, kind.value_type)]
-    return pa.Array.from_buffers(kind, len(array), array.buffers()[:own], children=children)
-
-
-def _decoded(texts: pa.Array) -> pa.Array:
-    try:
-        values = [None if text is None else b64decode(text, validate=True) for text in texts.to_pylist()]
-    except ValueError as exc:
-        msg = f"not base64, which is how JSON holds bytes: {exc}"
-        raise pa.ArrowInvalid(msg) from exc
-    return pa.array(values, pa.binary())

@@ -12,9 +12,12 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
-from raflow.connectors.files.inference import agree, is_untyped
+from raflow.connectors.files.inference import agree
+from raflow.convert.arrays import widen
+from raflow.convert.decided import decided
+from raflow.convert.nested import is_untyped
 from raflow.errors import RaflowError, RecordError, SourceError
-from raflow.schema import SchemaWidened, holds, is_fixed
+from raflow.schema import SchemaWidened, holds, is_fixed, merge
 from raflow.sources import Reject, Rejected
 
 UNFIT = (pa.ArrowInvalid, UnicodeDecodeError)
@@ -24,6 +27,7 @@ TEXT_LENGTH = 200
 """Characters of a record that are shown."""
 _TOLD_LENGTH = 20
 _ANY = pa.schema([])
+_FINER = {"s": ("us", "ns"), "ms": ("us", "ns"), "us": ("ns",), "ns": ()}
 
 Found = TypeVar("Found")
 
@@ -90,7 +94,7 @@ def salvage(
     misfits = [
         Misfit(texts[index], f"{shown} line {records[index][0]}", fields) for index, fields in sorted(suspects.items())
     ]
-    _widen_integers(misfits, parser, columns)
+    _widen_known(misfits, parser, columns)
     for misfit in misfits:
         reject(Rejected(misfit.position, misfit.text, _why(misfit, parser)))
     return tables
@@ -127,29 +131,41 @@ def _widen_untyped(texts: Sequence[bytes], parser: Parser, columns: pa.Schema) -
     untyped = pa.schema([field for field in columns if is_untyped(field.type) and not is_fixed(field)])
     if not untyped.names:
         return
-    samples = [_only(schema, untyped.names) for schema in sift(texts, parser.infer)[0]]
+    samples = [
+        pa.schema([_completed(untyped.field(field.name), field) for field in schema if field.name in untyped.names])
+        for schema in sift(texts, parser.infer)[0]
+    ]
     seen = agree([("earlier records", schema) for schema in [untyped, *samples]], all_is_text=parser.all_is_text)
     if not holds(untyped, seen):
         raise SchemaWidened(_replaced(columns, seen))
 
 
-def _widen_integers(misfits: Sequence[Misfit], parser: Parser, columns: pa.Schema) -> None:
-    wide: dict[str, pa.Field] = {}
-    for misfit in misfits:
-        for field in misfit.fields:
-            floating = field.with_type(pa.float64())
-            if _may_widen(field) and _fits(misfit.record, parser, pa.schema([floating])):
-                wide[field.name] = floating
-    if wide:
-        raise SchemaWidened(_replaced(columns, pa.schema(list(wide.values()))))
+def _completed(known: pa.Field, found: pa.Field) -> pa.Field:
+    """Return what was found of a known column; the parts of it that a record type has decided stay."""
+    if widen(known.type, found.type) is not None:
+        return found
+    return found.with_type(decided(found.type, known.type))
 
 
-def _may_widen(field: pa.Field) -> bool:
-    return pa.types.is_integer(field.type) and not is_fixed(field)
+def _widen_known(misfits: Sequence[Misfit], parser: Parser, columns: pa.Schema) -> None:
+    wider = [_widened(misfit.record, parser, field) for misfit in misfits for field in misfit.fields]
+    if found := [schema for schema in wider if schema is not None]:
+        raise SchemaWidened(_replaced(columns, merge(found)))
 
 
-def _only(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
-    return pa.schema([field for field in schema if field.name in names])
+def _widened(record: bytes, parser: Parser, field: pa.Field) -> pa.Schema | None:
+    """Return the narrowest wider type that a column's value fits; None if there is none, or a record type decides."""
+    kinds = [] if is_fixed(field) else _wider(field.type)
+    schemas = (pa.schema([field.with_type(kind)]) for kind in kinds)
+    return next((schema for schema in schemas if _fits(record, parser, schema)), None)
+
+
+def _wider(kind: pa.DataType) -> list[pa.DataType]:
+    if pa.types.is_integer(kind):
+        return [pa.float64()]
+    if pa.types.is_time32(kind):
+        return [pa.time64("us")]
+    return [pa.timestamp(unit, kind.tz) for unit in _FINER[kind.unit]] if pa.types.is_timestamp(kind) else []
 
 
 def _replaced(columns: pa.Schema, wide: pa.Schema) -> pa.Schema:

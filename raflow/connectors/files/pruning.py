@@ -38,13 +38,13 @@ def matching(
     floats = [field.name for field in columns if pa.types.is_floating(field.type)]
     if len(floats) > _MOST_FLOATS:
         return every
-    known = [_is(field, said[field.name]) for field in columns if field.name in said]
     ways = chain.from_iterable(combinations(floats, number) for number in range(len(floats) + 1))
     found: set[int] = set()
     try:
+        known = [_is(field, said[field.name]) for field in columns if field.name in said]
         for nans in ways:
             found |= _asked(footer, condition, columns, [*known, *(pc.field(name) == _NAN for name in nans)])
-    except pa.ArrowException:  # what is wrong with the condition shows when it is evaluated
+    except pa.ArrowException:  # what is wrong with the condition or a folder's name shows when it is read
         return every
     return found
 

@@ -54,8 +54,9 @@ class TextFiles(Files):
     _joining: Quotes | None = None
     """Inside of which the parser takes newlines for a part of values all the same, if all of it is in a block."""
 
-    def typed_by_record(self) -> bool:
-        """Whether the record type may decide column types: it may."""
+    def typed_by_record(self, column: str) -> bool:
+        """Whether the record type may decide a column's type: it may."""
+        del column
         return True
 
     @abstractmethod

@@ -338,6 +338,29 @@ def test_floats_in_an_integer_column_widen_the_run_unless_the_record_type_wants_
     assert [bad.position.rsplit(" ", 1)[1] for bad in rejected] == ["3", "4"]
 
 
+def test_late_fractions_of_seconds_widen_the_run(tmp_path: Path, read: Read) -> None:
+    whole, fraction = "2024-01-01T10:00:00", "2024-01-01T10:00:00.25"
+    lines = ["at,zoned,clock", f"{whole},{whole}Z,10:00:00", f"{fraction},{fraction}Z,10:00:00.25", "x,x,x"]
+    (tmp_path / "1.csv").write_text("\n".join(lines))
+    columns = pa.schema({"at": pa.timestamp("s"), "zoned": pa.timestamp("s", "UTC"), "clock": pa.time32("s")})
+    finer = pa.schema({"at": pa.timestamp("us"), "zoned": pa.timestamp("us", "UTC"), "clock": pa.time64("us")})
+
+    with pytest.raises(SchemaWidened) as widened:
+        read(CsvFiles(tmp_path), columns)
+    assert widened.value.schema == finer
+    table, rejected = read(CsvFiles(tmp_path), finer)
+    assert (table.num_rows, len(rejected)) == (2, 1)
+    assert len(read(CsvFiles(tmp_path), pa.schema([fix(field) for field in columns]))[1]) == 2
+
+
+def test_fractions_of_nanoseconds_widen_the_run_further(tmp_path: Path, read: Read) -> None:
+    (tmp_path / "1.csv").write_text("at\n2024-01-01T10:00:00.25\n2024-01-01T10:00:00.123456789\n")
+    for unit in ("s", "us"):
+        with pytest.raises(SchemaWidened) as widened:
+            read(CsvFiles(tmp_path), pa.schema({"at": pa.timestamp(unit)}))
+        assert widened.value.schema == pa.schema({"at": pa.timestamp("ns")})
+
+
 def test_a_column_without_a_type_gets_one_when_values_come(tmp_path: Path, read: Read) -> None:
     (tmp_path / "1.csv").write_bytes(b"a,b\n1,\n2,2024-01-01\nbroken\n")
 

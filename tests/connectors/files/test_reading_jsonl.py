@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from raflow import Flow, consumer
 from raflow.connectors.files import JsonLinesFiles
 from raflow.connectors.memory import MemorySink, MemorySource
-from raflow.errors import RecordError, SchemaError, SourceError
+from raflow.errors import RecordError, RunFailed, SchemaError, SourceError
 from raflow.schema import SchemaWidened, fix
 from raflow.sources import Rejected
 
@@ -190,6 +190,119 @@ def test_a_line_whose_map_does_not_fit_is_bad(tmp_path: Path, read: Read) -> Non
     assert table.to_pylist() == [{"m": [("a", 1)]}, {"m": [("b", 2)]}]
     assert [bad.position.rsplit(" ", 1)[1] for bad in rejected] == ["2", "3", "4"]
     assert "column 'm' is [1], not map<string, int64" in str(rejected[0].error)
+
+
+@dataclass
+class Timed:
+    id: int
+    at: datetime.datetime
+    clock: datetime.time
+    span: datetime.timedelta
+    raw: Raw
+    seen: dict[str, datetime.datetime]
+    back: datetime.datetime | None = None
+
+
+@dataclass
+class Raw:
+    raw: bytes
+    days: list[datetime.date]
+
+
+ZONED = datetime.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=datetime.timezone.utc)
+
+
+def timed(record: dict) -> Timed:  # type: ignore[type-arg]
+    span, raw = datetime.timedelta(days=1, microseconds=5), Raw(b"\xff", [ZONED.date()])
+    seen = {f"k{record['id']}": ZONED, "none": None}
+    clock = ZONED.replace(tzinfo=None).time()
+    return Timed(record["id"], ZONED, clock, span, raw, seen, ZONED if record["id"] else None)  # type: ignore[arg-type]
+
+
+def test_records_that_were_written_are_read_back_with_their_type(tmp_path: Path) -> None:
+    flow, found = Flow(), []
+
+    def taken(record: Timed) -> None:
+        found.append(record)
+
+    flow.read(MemorySource([{"id": 0}, {"id": 1}])).map(timed).write(JsonLinesFiles(tmp_path))
+    flow.run(engine="local")
+    Flow().read(JsonLinesFiles(tmp_path)).map(taken).collect(engine="local")
+    assert sorted(found, key=lambda record: record.id) == [timed({"id": 0}), timed({"id": 1})]
+
+
+def test_records_without_a_type_keep_instants_and_zones(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.jsonl").write_text(
+        '{"a": "2026-01-02T10:00:00+02:00", "b": "2026-01-02T10:00:00.5Z", "c": "2026-01-02T10:00:00"}\n'
+        '{"a": "2026-01-02T10:00:00Z", "b": "2026-01-02T10:00:00Z", "c": "2026-01-02T10:00:00Z"}\n'
+    )
+    flow = Flow()
+    flow.read(JsonLinesFiles(tmp_path / "in")).map(lambda record: record).write(JsonLinesFiles(tmp_path / "out"))
+    flow.run(engine="local")
+    (text,) = (path.read_text() for path in (tmp_path / "out").glob("*.jsonl"))
+    assert [json.loads(line) for line in text.splitlines()] == [
+        {"a": "2026-01-02T08:00:00.000000Z", "b": "2026-01-02T10:00:00.500000Z", "c": "2026-01-02T10:00:00"},
+        {"a": "2026-01-02T10:00:00.000000Z", "b": "2026-01-02T10:00:00.000000Z", "c": "2026-01-02T10:00:00Z"},
+    ]
+
+
+@dataclass
+class Clock:
+    clock: datetime.time
+    span: datetime.timedelta
+
+
+def of_clock(record: Clock) -> dict:  # type: ignore[type-arg]
+    return vars(record)
+
+
+def test_times_that_are_none_are_bad_records(tmp_path: Path) -> None:
+    lines = [("10:00", 90.5), ("noon", 1), ("25:00", 1)]
+    (tmp_path / "1.jsonl").write_text("".join(json.dumps({"clock": a, "span": b}) + "\n" for a, b in lines))
+
+    found = Flow().read(JsonLinesFiles(tmp_path)).map(of_clock, on_error="skip").collect(engine="local")
+    assert found == [{"clock": datetime.time(10), "span": datetime.timedelta(seconds=90.5)}]
+    with pytest.raises(RunFailed, match=r"line 2: column 'clock' is \"noon\", not time64\[us\]"):
+        Flow().read(JsonLinesFiles(tmp_path)).map(of_clock).collect(engine="local")
+
+
+def test_files_with_and_without_zones_are_text_also_inside_of_records(tmp_path: Path, rows: Rows) -> None:
+    for name, text in [("1", "2026-01-02T10:00:00"), ("2", "2026-01-02T10:00:00Z")]:
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"in": [{"at": text}]}))
+
+    at = [row["in"][0]["at"] for row in rows(JsonLinesFiles(tmp_path))]
+    assert at == ["2026-01-02T10:00:00", "2026-01-02T10:00:00Z"]
+
+
+@dataclass
+class Visit:
+    day: datetime.date
+    left: datetime.datetime | None
+    pages: dict[str, datetime.datetime] | None = None
+
+
+@dataclass
+class Visited:
+    id: int
+    visit: Visit
+
+
+def of_visited(record: Visited) -> dict:  # type: ignore[type-arg]
+    return {"id": record.id, "left": record.visit.left, "pages": ",".join(record.visit.pages or ())}
+
+
+def test_what_a_record_type_leaves_open_is_found_after_the_sample(tmp_path: Path) -> None:
+    visits = [{"id": n, "visit": {"day": "2026-01-02", "left": None, "x": "x" * 280}} for n in range(10_000)]
+    visits[9_000]["visit"] |= {"left": "2026-01-02T03:04:05Z", "pages": {"home": "2026-01-02T03:04:05.5"}}  # type: ignore[operator]
+    visits[9_001]["visit"] |= {"pages": {"end": "2026-01-02T03:04:05.5"}}  # type: ignore[operator]
+    (tmp_path / "1.jsonl").write_text("".join(json.dumps(visit) + "\n" for visit in visits))
+
+    found = Flow().read(JsonLinesFiles(tmp_path)).map(of_visited).collect(engine="local")
+    at = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+    late = [row for row in found if row["left"] or row["pages"]]
+    assert late == [{"id": 9_000, "left": at, "pages": "home"}, {"id": 9_001, "left": None, "pages": "end"}]
+    assert len(found) == len(visits)
 
 
 def test_types_are_agreed_upon_and_a_mix_names_field_and_file(tmp_path: Path) -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import make_dataclass
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from fsspec.utils import infer_storage_options
 
+from raflow import Flow
 from raflow.connectors.files import ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.listing import DataFile
 from raflow.connectors.files.splitting import Piece, byte_ranges, pack
+from raflow.connectors.memory import MemorySource
 from raflow.errors import InvalidOption, MissingExtra, SourceError
 from raflow.places import Location
 from raflow.schema import is_fixed
@@ -295,6 +301,52 @@ def test_a_folder_that_does_not_fit_the_declared_type_is_named(tmp_path: Path, r
         rows(CsvFiles(tmp_path, schema={"zip": "int64"}))
     with pytest.raises(SourceError, match="is not list<"):
         rows(CsvFiles(tmp_path, schema={"zip": pa.list_(pa.int64())}))
+
+
+@pytest.mark.parametrize("kind", [ParquetFiles, CsvFiles, JsonLinesFiles, ArrowFiles])
+@pytest.mark.parametrize(
+    ("annotation", "keys"),
+    [
+        (str, ["1", "a/b", ""]),
+        (str, ["1", "2"]),
+        (int, [1, 10**18 + 5]),
+        (float, [1.0, 2.5]),
+        (bool, [True, False]),
+        (dt.date, [dt.date(2024, 1, 1)]),
+        (dt.datetime, [dt.datetime(2024, 1, 1, 10), dt.datetime(2024, 1, 2, 0, 0, 0, 5)]),
+        (dt.datetime, [dt.datetime(2024, 1, 1, 10, tzinfo=dt.timezone.utc)]),
+        (bytes, [b"ab"]),
+        (Decimal, [Decimal("1.25")]),
+        (str | None, [None, "1"]),
+    ],
+)
+def test_a_folder_that_was_written_is_read_back_with_the_same_record_type(
+    tmp_path: Path, kind: Any, annotation: Any, keys: list[Any]
+) -> None:
+    record = make_dataclass("Record", [("v", int), ("k", annotation)])
+
+    def kept(one: Any) -> Any:
+        return one
+
+    kept.__annotations__ = {"one": record, "return": record}
+    records = [record(n, key) for n, key in enumerate(keys)]
+    flow = Flow()
+    flow.read(MemorySource(records)).map(kept).write(kind(tmp_path / "out", partition_by="k"))
+    flow.run(engine="local")
+
+    found = Flow().read(kind(tmp_path / "out")).map(kept).collect(engine="local")
+    assert [record(**row) for row in sorted(found, key=lambda row: row["v"])] == records
+
+
+def test_a_folder_that_does_not_fit_the_record_type_is_named_also_where_a_filter_reads_less(tmp_path: Path) -> None:
+    for value in ("1", "A1"):
+        (tmp_path / f"zip={value}").mkdir()
+        pq.write_table(pa.table({"v": [1]}), tmp_path / f"zip={value}" / "a.parquet")
+    source, columns = ParquetFiles(tmp_path), pa.schema({"zip": pa.int64()})
+
+    splits = source.splits_where(pc.field("zip") == 1, columns)
+    with pytest.raises(SourceError, match="'A1' of its folder zip=A1 is not int64"):
+        _ = [list(source.read(split, columns, lambda _: None)) for split in splits]
 
 
 def test_the_folder_beats_a_column_in_the_file(tmp_path: Path, rows: Rows) -> None:
