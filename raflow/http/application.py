@@ -33,7 +33,7 @@ from raflow.http.ingest import Ingest
 from raflow.http.injection import Injection
 from raflow.http.instances import Instances
 from raflow.http.limits import Limits
-from raflow.http.openapi import Documented
+from raflow.http.openapi import Documented, replies
 from raflow.http.outlet import Outlet
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
@@ -155,7 +155,6 @@ class _Building:
         ingest = Ingest(collector, function, shape, options, outlet, self.http.flow_id)
         self.share(options.idempotency_store)
         gate = Limits(_handle, options, f"collector {collector.name!r}", self.counts)
-        described = {**_described(collector.code), **self.app.describe(collector, shape, ingest.success)}
         wants = needs(function)
         route = _Route(
             collector.route,
@@ -165,8 +164,10 @@ class _Building:
             name=collector.name,
             tags=["collectors"],
             response_model=None,
-            **described,
+            **_described(collector.code),
+            **replies(ingest.success),
         )
+        self.app.describe(route, collector, shape)
         if not wants:  # FastAPI would look for parameters and stacks of dependencies: a third of the time
             route.app = _straight(ingest)
         self.app.router.routes.append(route)
