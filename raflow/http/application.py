@@ -83,7 +83,9 @@ class _Building:
         self.stores: list[ReplyStore | Allowances] = []
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
-        self.app.add_middleware(Door, counts=self.counts, logs_access=http.options.access_log)
+        self.app.add_middleware(
+            Door, counts=self.counts, middleware=http.middleware, logs_access=http.options.access_log
+        )
         if http.options.trusted_proxies:  # around all that asks who the client is
             self.app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_trusted(http.options.trusted_proxies))
         self.app.add_exception_handler(RequestValidationError, _invalid)
@@ -95,6 +97,8 @@ class _Building:
         self.counts.written = [0] * len(self.sinks)
         for make in closure(http.dependencies()):
             self.share(getattr(make, "store", None))
+        for _, its_options in http.middleware:
+            self.share(its_options.get("store"))
         for service in http.services:
             self.add_service(service)
         for collector in http.collectors:

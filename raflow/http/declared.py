@@ -32,6 +32,8 @@ class HttpApp:
     """In the order in which they were added; each has an id."""
     collectors: tuple[Collector, ...]
     """In the order in which they were added."""
+    middleware: tuple[tuple[Any, dict[str, Any]], ...] = ()
+    """Around all of them, each with its options; the last one is the outermost."""
     shipped: dict[Any, Any] = field(default_factory=dict)
     """What dependencies of the scope GLOBAL have made, by dependency: what is not here, an application makes."""
 
@@ -55,6 +57,7 @@ class HttpApp:
             flow.options,
             tuple(one.copied(given.get(str(one.service_id), {})) for one in flow.services),
             tuple(one.copied(given.get(one.name, {})) for one in flow.collectors),
+            flow.middleware,
         )
         for one in (*app.collectors, *(each for service in app.services for each in service.endpoints)):
             resolve(one.code)

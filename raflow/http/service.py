@@ -143,6 +143,9 @@ class Service:
     def add_middleware(self, middleware: type, **options: Any) -> None:
         """Put an ASGI middleware around all endpoints of the service; the one added last is the outermost.
 
+        It is within the limits of the service, and itself may take twice `request_timeout_s`. It also sees what is
+        raised; that of `Flow.add_middleware` only sees replies, but all of them.
+
         Args:
             middleware: A class that is called with the ASGI application and the options.
             options: Its keyword arguments.
@@ -150,7 +153,16 @@ class Service:
         Raises:
             InvalidOption: It is no class.
         """
-        if not isinstance(middleware, type):
-            msg = f"{middleware!r} is no middleware; give the class and its options, not an instance"
-            raise InvalidOption(msg)
-        self.middleware.append((middleware, options))
+        self.middleware.append((checked_middleware(middleware), options))
+
+
+def checked_middleware(middleware: Any) -> Any:
+    """Return a class of middleware.
+
+    Raises:
+        InvalidOption: It is no class.
+    """
+    if not isinstance(middleware, type):
+        msg = f"{middleware!r} is no middleware; give the class and its options, not an instance"
+        raise InvalidOption(msg)
+    return middleware
