@@ -10,7 +10,7 @@ from raflow.decorated import Made, adding
 from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
 from raflow.http.collector import Collector, collector
 from raflow.http.declared import HttpApp
-from raflow.http.service import Service
+from raflow.http.service import Service, checked_middleware
 from raflow.nodes import Node, united
 from raflow.options import FlowOptions
 from raflow.processors import Origin, Processor, consumer, inputs
@@ -58,6 +58,7 @@ class Flow:
         self._processors: dict[str, Processor] = {}
         self._collectors: dict[str, Collector] = {}
         self._services: dict[str, Service] = {}
+        self._middleware: list[tuple[Any, dict[str, Any]]] = []
         self._written: list[Node] = []
 
     def __repr__(self) -> str:
@@ -78,6 +79,11 @@ class Flow:
     def services(self) -> tuple[Service, ...]:
         """The services, in the order in which they were added."""
         return tuple(self._services.values())
+
+    @property
+    def middleware(self) -> tuple[tuple[Any, dict[str, Any]], ...]:
+        """What is around all collectors and services, each with its options, in the order in which it was added."""
+        return tuple(self._middleware)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -192,6 +198,21 @@ class Flow:
             service.service_id = f"{service.base_route}#{twins + 1}" if twins else service.base_route
         self._refuse_second(service.service_id, "give one of them service_id='...'")
         self._services[service.service_id] = service
+
+    def add_middleware(self, middleware: type, **options: Any) -> None:
+        """Put an ASGI middleware around all collectors and services; the one added last is the outermost.
+
+        It sees every request but those for `/healthz` and `/readyz`, also where nothing answers them, and every
+        reply, also 500, 503 and 504: the place for CORS. It does not count for limits of size and time.
+
+        Args:
+            middleware: A class that is called with the ASGI application and the options.
+            options: Its keyword arguments.
+
+        Raises:
+            InvalidOption: It is no class.
+        """
+        self._middleware.append((checked_middleware(middleware), options))
 
     def _add(self, one: Made, kind: type[Made], known: dict[str, Made], how: str) -> None:
         if not isinstance(one, kind):

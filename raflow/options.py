@@ -317,8 +317,9 @@ class FlowOptions(ProcessorOptions):
     tls_key_password: SecretStr | None = Field(default=None, repr=False)
     """Of that key."""
     max_abandoned_calls: int = Field(default=16, ge=1)
-    """Synchronous calls that got 504 and have still not returned: a replica with so many drains and is replaced,
-    since a thread cannot be ended. The local engine has but one process: there a warning is all."""
+    """Synchronous calls that were given up, such as with 504, and have still not returned: a replica with so many
+    drains and is replaced, since a thread cannot be ended. The local engine has but one process: there a warning is
+    all."""
     shared_path: bool = False
     """Whether local paths are the same folder on every node (NFS and the like)."""
     drain_timeout_s: float = Field(default=60.0, gt=0)

@@ -251,7 +251,7 @@ def test_a_replica_whose_threads_are_held_for_good_is_replaced_where_that_frees_
     with caplog.at_level(logging.WARNING, "raflow"):
         before = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
         assert [httpx.get(f"{run.url}/held/never", timeout=WAIT_S).status_code for _ in range(2)] == [504, 504]
-        until(lambda: any("2 synchronous calls that got 504" in record.getMessage() for record in caplog.records))
+        until(lambda: any("2 synchronous calls that were given up" in record.getMessage() for record in caplog.records))
         after = httpx.get(f"{run.url}/who", timeout=WAIT_S).json()
         if engine == "ray":
             until(lambda: not psutil.pid_exists(before))

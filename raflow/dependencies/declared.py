@@ -17,10 +17,11 @@ def dependency(scope: Scope | str) -> Callable[[Made], Made]:
 
     A parameter whose annotation is a dependency class, or `Annotated[T, f]` with a dependency function
     `f`, gets what that makes, in endpoints, collectors, consumers and in dependencies themselves; it is
-    no part of a request and does not show in OpenAPI. Functions may be `async def`. A generator that
-    yields once is torn down at the end of its scope, the last one made first. Within a request that is when
-    the processor has returned and before the reply is sent: what fails there fails the request, and a stream
-    that is sent later must not need it. What the request fails with is raised at the `yield`, as in a context
+    no part of a request and does not show in OpenAPI. Functions and `__init__` may be `async def`. A generator
+    that yields once is torn down at the end of its scope, the last one made first. Within a request that is when
+    the processor has returned and before the reply is sent: what fails there fails the request, and a
+    `StreamingResponse` that is sent later must not need it. For an endpoint that yields it is after its stream;
+    what fails there can only cut that off. What the request fails with is raised at the `yield`, as in a context
     manager: tear down in `finally`. In a collector that is any reply but a success.
 
     A dependency may depend on others of the same or a wider scope. In HTTP, one of the scope PROCESS may

@@ -65,7 +65,16 @@ def is_awaited(make: Any) -> bool:
 
 
 def _code(make: Any) -> Any:
-    return make if inspect.isroutine(make) or isinstance(make, type) else type(make).__call__.__get__(make)
+    if isinstance(make, type):
+        return partial(_constructed, make) if inspect.iscoroutinefunction(make.__init__) else make  # type: ignore[misc]
+    return make if inspect.isroutine(make) else type(make).__call__.__get__(make)
+
+
+async def _constructed(kind: Any, /, **given: Any) -> Any:
+    """Make an instance of a class whose `__init__` is awaited: calling the class would drop that."""
+    made = kind.__new__(kind, **given)
+    await made.__init__(**given)
+    return made
 
 
 def bound(function: Callable[..., Any], given: Mapping[str, Any]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import FastAPIError, RequestValidationError
-from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,23 +27,24 @@ from raflow.http.counts import Counts
 from raflow.http.declared import HttpApp
 from raflow.http.documents import add_documents, add_health
 from raflow.http.door import Door
+from raflow.http.gates import GatedRoute, GatedSocket, handle
 from raflow.http.ingest import Ingest
 from raflow.http.injection import Injection
 from raflow.http.instances import Instances
 from raflow.http.limits import Limits
-from raflow.http.openapi import Documented
+from raflow.http.openapi import Documented, replies
 from raflow.http.outlet import Outlet
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
 from raflow.http.side_output import Flushed
-from raflow.http.threads import marked
+from raflow.http.threads import watch
+from raflow.http.timed import Timed
 from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
 from raflow.sinks import Sink, SinkContext
 from raflow.stores.allowances import Allowances
 from raflow.stores.replies import ReplyStore
 
-_HANDLE = "raflow.handle"
 _SIDE = "side-output"
 
 
@@ -84,7 +83,9 @@ class _Building:
         self.stores: list[ReplyStore | Allowances] = []
         self.app = Documented(title=http.flow_id, docs_url=None, redoc_url=None, lifespan=self.lifespan)
         self.app.state.counts = self.counts
-        self.app.add_middleware(Door, counts=self.counts, logs_access=http.options.access_log)
+        self.app.add_middleware(
+            Door, counts=self.counts, middleware=http.middleware, logs_access=http.options.access_log
+        )
         if http.options.trusted_proxies:  # around all that asks who the client is
             self.app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=_trusted(http.options.trusted_proxies))
         self.app.add_exception_handler(RequestValidationError, _invalid)
@@ -96,6 +97,8 @@ class _Building:
         self.counts.written = [0] * len(self.sinks)
         for make in closure(http.dependencies()):
             self.share(getattr(make, "store", None))
+        for _, its_options in http.middleware:
+            self.share(its_options.get("store"))
         for service in http.services:
             self.add_service(service)
         for collector in http.collectors:
@@ -121,22 +124,24 @@ class _Building:
                 raise InvalidProcessor(msg) from error
 
     def gate(self, service: Service, options: HttpOptions) -> ASGIApp:
-        """Return what is around all endpoints of a service: its limits, then the user's middleware."""
-        app: ASGIApp = _handle
+        """Return what is around all endpoints of a service: its limits, and the user's middleware inside."""
+        app: ASGIApp = Timed(handle, options.request_timeout_s, self.counts)
         for middleware, its_options in service.middleware:
             app = middleware(app, **its_options)
             self.share(its_options.get("store"))
-        return Limits(app, options, f"service {service.service_id!r}", self.counts)
+        if service.middleware:  # it passes on what is late inside of it, and may be late itself
+            app = Timed(app, 2 * options.request_timeout_s, self.counts)
+        return Limits(app, options, f"service {service.service_id!r}")
 
     def add_endpoint(self, endpoint: Endpoint, path: str, service: Service, gate: ASGIApp) -> None:
         injected = self.injection.into(self.instances.function(endpoint.code))
         if endpoint.method == WEBSOCKET:
-            self.app.router.routes.append(_Socket(path, injected, gate=gate, name=endpoint.name))
+            self.app.router.routes.append(GatedSocket(path, injected, gate=gate, name=endpoint.name))
             return
         self.app.router.routes.append(
-            _Route(
+            GatedRoute(
                 path,
-                marked(injected) if _is_synchronous(injected) else injected,
+                injected,
                 gate=gate,
                 methods=[endpoint.method],
                 name=endpoint.name,
@@ -154,10 +159,10 @@ class _Building:
         shape = convert.shape_of(takes)
         ingest = Ingest(collector, function, shape, options, outlet, self.http.flow_id)
         self.share(options.idempotency_store)
-        gate = Limits(_handle, options, f"collector {collector.name!r}", self.counts)
-        described = {**_described(collector.code), **self.app.describe(collector, shape, ingest.success)}
+        timed = Timed(handle, options.request_timeout_s, self.counts)
+        gate = Limits(timed, options, f"collector {collector.name!r}")
         wants = needs(function)
-        route = _Route(
+        route = GatedRoute(
             collector.route,
             self.injection.into_handler(ingest.handle, wants),
             gate=gate,
@@ -165,8 +170,10 @@ class _Building:
             name=collector.name,
             tags=["collectors"],
             response_model=None,
-            **described,
+            **_described(collector.code),
+            **replies(ingest.success),
         )
+        self.app.describe(route, collector, shape)
         if not wants:  # FastAPI would look for parameters and stacks of dependencies: a third of the time
             route.app = _straight(ingest)
         self.app.router.routes.append(route)
@@ -208,6 +215,7 @@ class _Building:
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         del app
+        watch()
         limits = [options.max_concurrent_requests for options in self.http.all_options().values()]
         to_thread.current_default_thread_limiter().total_tokens = max(40, sum(limits))
         own = list(self.sinks.values()) if self.starts_sinks else []
@@ -237,11 +245,6 @@ async def _close(outlets: Sequence[Outlet]) -> None:
             raise outcome
 
 
-def _is_synchronous(function: Callable[..., Any]) -> bool:
-    kinds = inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction
-    return not any(is_kind(function) for is_kind in kinds)
-
-
 def _trusted(proxies: tuple[str, ...]) -> list[str] | str:
     return "*" if "*" in proxies else list(proxies)
 
@@ -252,11 +255,6 @@ def _described(code: Callable[..., Any]) -> dict[str, Any]:
     return {"description": code.__doc__ and lines[2].strip(), "summary": lines[0].rstrip(".") or None}
 
 
-async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
-    """Let the route that was found answer: the innermost part of its gate."""
-    await scope[_HANDLE](scope, receive, send)
-
-
 def _straight(ingest: Ingest) -> ASGIApp:
     """Return an application that answers each request with a collector's reply; HTTP errors are handled outside."""
 
@@ -265,30 +263,6 @@ def _straight(ingest: Ingest) -> ASGIApp:
         await reply(scope, receive, send)
 
     return answer
-
-
-class _Route(APIRoute):
-    """A route behind a gate, which also sees requests of other methods: CORS asks with OPTIONS."""
-
-    def __init__(self, path: str, function: Callable[..., Any], *, gate: ASGIApp, **options: Any) -> None:
-        super().__init__(path, function, **options)
-        self.gate = gate
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[_HANDLE] = super().handle
-        await self.gate(scope, receive, send)
-
-
-class _Socket(APIWebSocketRoute):
-    """The same for websockets."""
-
-    def __init__(self, path: str, function: Callable[..., Any], *, gate: ASGIApp, **options: Any) -> None:
-        super().__init__(path, function, **options)
-        self.gate = gate
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[_HANDLE] = super().handle
-        await self.gate(scope, receive, send)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ class Counts:
     """What may be changed on the application's event loop alone, but for rows; any thread may read."""
 
     given_up: list[Reply] = field(default_factory=list)
-    """To requests whose time was up; those whose synchronous code has returned leave the list."""
+    """To requests whose time was up; those that have ended, with their synchronous code, leave the list."""
     is_ready: bool = False
     """Whether set-up is done and teardown has not begun: what `/readyz` tells. A runtime that drains the
     replica may clear it."""
@@ -34,4 +34,5 @@ class Counts:
 
     def give_up(self, reply: Reply) -> None:
         """Take note that a request's time was up."""
-        self.given_up = [*(one for one in self.given_up if one.in_threads), reply]
+        others = (one for one in self.given_up if one is not reply and (one.in_threads or not one.is_closed))
+        self.given_up = [*others, reply]

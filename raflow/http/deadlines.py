@@ -25,10 +25,11 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, late: Late) -> None:
-        """Have something called when its time is up."""
+        """Have something called when its time, which begins anew, is up."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop, self._timer, self._due = loop, None, {}
+        self._due.pop(late, None)  # else it would stay before those that are due earlier
         self._due[late] = loop.time() + self._after_s
         if self._timer is None:
             self._timer = loop.call_later(self._after_s, self._look)
@@ -39,12 +40,11 @@ class Deadlines:
 
     def _look(self) -> None:
         assert self._loop is not None
-        self._timer = None
         now = self._loop.time()
-        while self._due:
-            late, due = next(iter(self._due.items()))
-            if due > now:
-                self._timer = self._loop.call_at(due, self._look)
-                return
-            del self._due[late]
-            late()
+        try:
+            while self._due and next(iter(self._due.values())) <= now:
+                late = next(iter(self._due))
+                del self._due[late]
+                late()
+        finally:  # not before: who is late may be added again
+            self._timer = self._loop.call_at(next(iter(self._due.values())), self._look) if self._due else None

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from raflow.dependencies.needs import check, closure, needs
+from raflow.dependencies.needs import closure
 from raflow.errors import DuplicateName, InvalidOption, InvalidProcessor
 from raflow.http.annotations import resolve
 from raflow.http.collector import Collector
+from raflow.http.depending import reached
 from raflow.http.routes import OWN, joined, shape
 from raflow.http.service import Service
 from raflow.options import CollectorOptions, FlowOptions, Http, HttpOptions
@@ -31,6 +32,8 @@ class HttpApp:
     """In the order in which they were added; each has an id."""
     collectors: tuple[Collector, ...]
     """In the order in which they were added."""
+    middleware: tuple[tuple[Any, dict[str, Any]], ...] = ()
+    """Around all of them, each with its options; the last one is the outermost."""
     shipped: dict[Any, Any] = field(default_factory=dict)
     """What dependencies of the scope GLOBAL have made, by dependency: what is not here, an application makes."""
 
@@ -46,6 +49,7 @@ class HttpApp:
             DuplicateName: Two processors answer one route and method; names both.
             InvalidOption: An option of the Flow cannot be one of a service or collector.
             InvalidDependency: A dependency of an endpoint or collector cannot be made.
+            InvalidDependencyHierarchyOrder: One depends on something that lives shorter than itself.
         """
         given = overrides or {}
         app = cls(
@@ -53,13 +57,13 @@ class HttpApp:
             flow.options,
             tuple(one.copied(given.get(str(one.service_id), {})) for one in flow.services),
             tuple(one.copied(given.get(one.name, {})) for one in flow.collectors),
+            flow.middleware,
         )
         for one in (*app.collectors, *(each for service in app.services for each in service.endpoints)):
             resolve(one.code)
         app._check_routes()
         app.all_options()
-        for make in app.dependencies():
-            check(make)
+        app.dependencies()
         return app
 
     def with_globals(self, made: Mapping[Any, Any]) -> HttpApp:
@@ -67,15 +71,17 @@ class HttpApp:
         return replace(self, shipped={make: made[make] for make in closure(self.dependencies()) if make in made})
 
     def dependencies(self) -> list[Any]:
-        """Return the dependencies for which endpoints and collectors ask.
+        """Return the dependencies for which endpoints and collectors ask, also in functions of FastAPI's `Depends`.
 
         Raises:
             InvalidProcessor: An annotation names something that does not exist.
+            InvalidDependency: One cannot be made.
+            InvalidDependencyHierarchyOrder: One depends on something that lives shorter than itself.
         """
         found: dict[int, Any] = {}
         for kind, name, code in self._functions():
             try:
-                found |= {id(make): make for make in needs(code).values()}
+                found |= {id(make): make for make in reached(code)}
             except NameError as error:
                 msg = f"{kind} {name!r}: its annotations use {error.name!r}, which its module does not define"
                 raise InvalidProcessor(msg) from error

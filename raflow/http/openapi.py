@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
@@ -30,49 +32,62 @@ _REFUSED = {
 
 
 class Documented(FastAPI):
-    """FastAPI with more types in its OpenAPI description."""
+    """FastAPI with more in its OpenAPI description: what collectors read, and how we refuse."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.definitions: Json = {}
+        self._described: list[tuple[APIRoute, Collector, Shape]] = []
+
+    def describe(self, route: APIRoute, collector: Collector, shape: Shape) -> None:
+        """Have what a collector reads in the description of its route."""
+        self._described.append((route, collector, shape))
 
     def openapi(self) -> Json:
         """Return the description."""
-        found: Json = super().openapi()
+        if self.openapi_schema is None:
+            self._complete(super().openapi())
+        assert self.openapi_schema is not None
+        return self.openapi_schema
+
+    def _complete(self, found: Json) -> None:
         schemas: Json = found.setdefault("components", {}).setdefault("schemas", {})
-        for name, schema in self.definitions.items():
-            schemas.setdefault(name, schema)
+        for route, collector, shape in self._described:
+            record, definitions = _record(shape, schemas, collector.name)
+            schemas |= definitions
+            _add_record(found["paths"][route.path_format][collector.method.lower()], collector, shape, record)
         if _VALIDATION in schemas:  # what user code raises as 422 has a text there
             schemas[_VALIDATION]["properties"]["detail"] = {}
         for methods in found["paths"].values():
             for operation in methods.values():
                 _add_refusals(operation)
-        return found
 
-    def describe(self, collector: Collector, shape: Shape, status: int) -> Json:
-        """Return the options of a collector's route, and know the types that it refers to."""
-        record, definitions = _record(shape)
-        self.definitions |= definitions
-        path = parameters(collector.route)
-        known = record.get("properties", {})
-        described = [_parameter(name, "path", known.get(name, {"type": "string"}), True) for name in path]
-        record = _without(record, path)
-        extra: Json = {}
-        if collector.method in BODILESS:
-            needed = record.get("required", ())
-            fields = record.get("properties", {})
-            described += [_parameter(name, "query", schema, name in needed) for name, schema in fields.items()]
-        else:
-            # A text may be empty, and an empty body is none.
-            is_needed = shape.record not in (str, bytes)
-            extra["requestBody"] = {"required": is_needed, "content": _content(shape, record)}
-        if described:
-            extra["parameters"] = described
-        said = {status: _REPLY, 207: _PARTLY, 400: _REFUSED, 415: _REFUSED, 422: _REFUSED, 503: _REFUSED}
-        replies = {
-            code: {"description": _MEANS[code], "content": {JSON: {"schema": one}}} for code, one in said.items()
-        }
-        return {"openapi_extra": extra, "responses": replies, "status_code": status}
+
+def replies(success: int) -> Json:
+    """Return the options of a collector's route that tell of its replies.
+
+    Args:
+        success: The status when all is well.
+    """
+    said = {success: _REPLY, 207: _PARTLY, 400: _REFUSED, 415: _REFUSED, 422: _REFUSED, 503: _REFUSED}
+    found = {code: {"description": _MEANS[code], "content": {JSON: {"schema": one}}} for code, one in said.items()}
+    return {"responses": found, "status_code": success}
+
+
+def _add_record(operation: Json, collector: Collector, shape: Shape, record: Json) -> None:
+    path = parameters(collector.route)
+    known = record.get("properties", {})
+    described = [_parameter(name, "path", known.get(name, {"type": "string"}), True) for name in path]
+    record = _without(record, path)
+    if collector.method in BODILESS:
+        needed = record.get("required", ())
+        fields = record.get("properties", {})
+        described += [_parameter(name, "query", schema, name in needed) for name, schema in fields.items()]
+    else:
+        # A text may be empty, and an empty body is none.
+        is_needed = shape.record not in (str, bytes)
+        operation["requestBody"] = {"required": is_needed, "content": _content(shape, record)}
+    if described:
+        operation["parameters"] = [*operation.get("parameters", ()), *described]
 
 
 _VALIDATION = "HTTPValidationError"
@@ -104,17 +119,24 @@ _MEANS = {
 }
 
 
-def _record(shape: Shape) -> tuple[Json, Json]:
-    """Return the JSON schema of one record, and the types that it refers to."""
+def _record(shape: Shape, taken: Json, collector: str) -> tuple[Json, Json]:
+    """Return the JSON schema of one record, and the types that it refers to, by names that no others have."""
     if shape.record in (str, bytes):
         return {}, {}
     if shape.record in (dict, None):
         return {"type": "object"}, {}
     try:
-        schema = TypeAdapter(shape.record).json_schema(ref_template="#/components/schemas/{model}")
+        found = _schema(shape, "")
     except PydanticInvalidForJsonSchema:
         return {"type": "object"}, {}
-    return schema, schema.pop("$defs", {})
+    if any(taken.get(name, one) != one for name, one in found[1].items()):
+        return _schema(shape, re.sub(r"\W", "_", collector, flags=re.ASCII) + "__")
+    return found
+
+
+def _schema(shape: Shape, prefix: str) -> tuple[Json, Json]:
+    schema = TypeAdapter(shape.record).json_schema(ref_template=f"#/components/schemas/{prefix}{{model}}")
+    return schema, {f"{prefix}{name}": one for name, one in schema.pop("$defs", {}).items()}
 
 
 def _without(record: Json, names: list[str]) -> Json:

@@ -1,4 +1,4 @@
-"""One request's reply: its id, whether it has begun, and taking it over when time is up."""
+"""One request's reply: its id, whether it has begun, and the threads that work on it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from anyio import CancelScope
 from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -26,25 +27,29 @@ class Reply:
         request_id: As text of visible ASCII characters.
     """
 
-    __slots__ = ("_send", "goes_on", "in_threads", "is_taken", "prepares", "request_id", "started", "status")
+    __slots__ = (
+        "_send", "awaits_body", "goes_on", "in_threads", "inner_send", "prepares", "request_id", "started", "status", "waits",
+    )  # fmt: skip
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
+        self.inner_send: Send = self.send
+        """What passes a reply on from inside of all middleware, which then adds its headers."""
         self.request_id = request_id
         self.started = False
         self.status = 0
-        self.is_taken = False
+        self.awaits_body = False
         self.goes_on = False
         """Whether the request is still worked on when its time is up: what it makes is kept."""
         self.in_threads: set[object] = set()
         """A mark per synchronous call of the request that runs; its thread sets and removes it."""
+        self.waits: dict[CancelScope, asyncio.Task[Any] | None] = {}
+        """The tasks that wait for these calls, by what keeps them waiting though they are cancelled."""
         self.prepares: list[Callable[[], Any]] = []
         """What transactions of the request do before anything else is written; see `SessionDep.prepare`."""
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the reply on; nothing of what comes after `take`."""
-        if self.is_taken:
-            return
+        """Pass a part of the reply on."""
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
@@ -53,22 +58,16 @@ class Reply:
 
     def close(self) -> None:
         """Let go of the server, which holds the scope and so this: a cycle in each request keeps the collector busy."""
-        self._send = _nowhere
+        self._send = self.inner_send = _nowhere
 
-    def take(self, scope: Scope, status: int, detail: str) -> asyncio.Task[None]:
-        """Reply at once, although the application still works on it; what it says later is dropped."""
-        own = Reply(self._send, self.request_id)
-        self.is_taken = True
-        self.status = status
-        return asyncio.ensure_future(refuse(scope, _nothing, own.send, status, detail))
+    @property
+    def is_closed(self) -> bool:
+        """Whether all of the application has let go of the request, but for threads."""
+        return self._send is _nowhere
 
 
 async def _nowhere(message: Message) -> None:
     """Drop what comes after the end."""
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}
 
 
 async def refuse(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from raflow.code import check_constructor
 from raflow.decorated import Decorated, adding, name_of, refuse_decorated
+from raflow.dependencies.needs import routine_of
 from raflow.errors import InvalidOption, InvalidProcessor
-from raflow.http.routes import checked_method, checked_route
+from raflow.http.routes import WEBSOCKET, checked_method, checked_route
 from raflow.options import HttpOptions
 
 
@@ -36,9 +38,9 @@ def endpoint(route: str, method: str = "GET", *, name: str | None = None) -> Cal
 
     It is a FastAPI function: parameters come from path, query, header, body (a dataclass or pydantic model),
     form and files, or are dependencies (`raflow.dependency`); it may ask for the `Request` or, with the
-    method WEBSOCKET, the `WebSocket`; it returns what becomes JSON, or any Starlette response. A synchronous
-    function runs in a thread. Of a class, each replica makes one instance: `setup` is called before the first
-    request, `process` for each, `teardown` after the last one.
+    method WEBSOCKET and `async def`, the `WebSocket`; it returns what becomes JSON, or any Starlette response,
+    or yields the lines of a stream. A synchronous function runs in a thread. Of a class, each replica makes
+    one instance: `setup` is called before the first request, `process` for each, `teardown` after the last one.
 
     Args:
         route: The path below the service's base route.
@@ -54,6 +56,8 @@ def endpoint(route: str, method: str = "GET", *, name: str | None = None) -> Cal
     def decorate(code: Callable[..., Any]) -> Endpoint:
         refuse_decorated(code)
         _check(code)
+        if method == WEBSOCKET:
+            _check_awaited(code)
         return Endpoint(code, route, method, name or name_of(code))
 
     return decorate
@@ -67,6 +71,14 @@ def _check(code: Any) -> None:
         check_constructor(code)
     elif not callable(code):
         msg = f"{code!r} cannot be an endpoint; decorate a function or a class with a process method"
+        raise InvalidProcessor(msg)
+
+
+def _check_awaited(code: Any) -> None:
+    """Refuse what would block the event loop, for all requests of the replica, as long as its websocket is open."""
+    talks = routine_of(getattr(code, "process", code))
+    if not any(map(inspect.iscoroutinefunction, (talks, inspect.unwrap(talks)))):
+        msg = f"{name_of(code)} is not awaited; an endpoint with the method WEBSOCKET must be `async def`"
         raise InvalidProcessor(msg)
 
 
@@ -130,6 +142,9 @@ class Service:
     def add_middleware(self, middleware: type, **options: Any) -> None:
         """Put an ASGI middleware around all endpoints of the service; the one added last is the outermost.
 
+        It is within the limits of the service, and itself may take twice `request_timeout_s`. It also sees what is
+        raised; that of `Flow.add_middleware` only sees replies, but all of them.
+
         Args:
             middleware: A class that is called with the ASGI application and the options.
             options: Its keyword arguments.
@@ -137,7 +152,16 @@ class Service:
         Raises:
             InvalidOption: It is no class.
         """
-        if not isinstance(middleware, type):
-            msg = f"{middleware!r} is no middleware; give the class and its options, not an instance"
-            raise InvalidOption(msg)
-        self.middleware.append((middleware, options))
+        self.middleware.append((checked_middleware(middleware), options))
+
+
+def checked_middleware(middleware: Any) -> Any:
+    """Return a class of middleware.
+
+    Raises:
+        InvalidOption: It is no class.
+    """
+    if not isinstance(middleware, type):
+        msg = f"{middleware!r} is no middleware; give the class and its options, not an instance"
+        raise InvalidOption(msg)
+    return middleware

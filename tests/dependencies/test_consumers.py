@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 from collections.abc import AsyncIterator, Iterator
@@ -44,6 +45,19 @@ def call(table: Annotated[dict[int, str], table]) -> Iterator[list[str]]:
 @dependency(scope=Scope.PROCESS)
 async def answer() -> AsyncIterator[int]:
     yield 42
+
+
+@dependency(scope=Scope.REPLICA)
+class Model:
+    async def __init__(self, table: Annotated[dict[int, str], table]) -> None:  # type: ignore[misc]
+        await asyncio.sleep(0)
+        self.table = table
+
+
+@dependency(scope=Scope.PROCESS)
+class Guess:
+    async def __init__(self, model: Model) -> None:  # type: ignore[misc]
+        self.name = model.table[1]
 
 
 @dependency(scope=Scope.GLOBAL)
@@ -104,6 +118,21 @@ def test_asynchronous_functions_get_what_is_awaited() -> None:
         return {"n": record["n"] + answer}
 
     assert results(add) == [{"n": 43}, {"n": 44}]
+
+
+def test_what_makes_an_instance_may_be_awaited() -> None:
+    def named(record: dict[str, Any], model: Model) -> dict[str, Any]:
+        return {"name": model.table[record["n"]]}
+
+    async def guessed(record: dict[str, Any], guess: Guess) -> dict[str, Any]:
+        return {"name": guess.name}
+
+    def waits(record: dict[str, Any], guess: Guess) -> None: ...
+
+    assert results(named) == [{"name": "one"}, {"name": "two"}]
+    assert results(guessed) == [{"name": "one"}, {"name": "one"}]
+    with pytest.raises(InvalidDependency, match="Guess, which is awaited for each call"):
+        results(waits)
 
 
 def test_classes_keep_their_setup_and_teardown_within_that_of_their_dependencies() -> None:

@@ -102,6 +102,20 @@ def test_a_replica_has_one_engine_for_a_database_and_keeps_no_connection_busy(da
         assert engines[0].pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
+def test_a_session_is_open_until_the_last_row_is_streamed(database: str, visits: Any) -> None:
+    app, db = Flow("guests"), SessionDep(database)
+
+    @app.service().endpoint("/visits")
+    def names(session: Annotated[Session, db]) -> Iterator[str]:
+        session.add(Visit(name="ada"))
+        session.flush()
+        yield from session.scalars(select(Visit.name))
+
+    with serving(app) as client:
+        assert client.get("/visits").text == '"ada"\n'
+    assert visits() == ["ada"]
+
+
 def test_what_a_function_does_after_its_time_is_up_is_not_committed(database: str, visits: Any) -> None:
     app, gate, engines = Flow("guests"), threading.Event(), list[Engine]()
     db, ended = SessionDep(database), threading.Event()

@@ -35,3 +35,32 @@ def serving(app: Flow | Any) -> Iterator[httpx.Client]:
 def address(client: httpx.Client) -> tuple[str, int]:
     """Where the client's server listens."""
     return client.base_url.host, client.base_url.port or 0
+
+
+def raw(client: httpx.Client, text: bytes) -> bytes:
+    """What the server answers to a request as bytes, until it closes or has answered."""
+    with socket.create_connection(address(client), timeout=30) as connection:
+        connection.sendall(text)
+        reply = b""
+        while b"\r\n\r\n" not in reply:
+            got = connection.recv(65536)
+            if not got:
+                break
+            reply += got
+        return reply
+
+
+class Gate:
+    """What an endpoint waits at, and what tells that it does."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def wait(self) -> None:
+        self.reached.release()
+        assert self.open.wait(30)
+
+    def is_reached(self) -> bool:
+        """Whether one more waits there; on a busy machine a request may be late before its thread has begun."""
+        return self.reached.acquire(timeout=1)

@@ -55,3 +55,29 @@ def test_deadlines_work_on_another_event_loop_when_the_first_has_ended_before_it
 
     asyncio.run(left())
     assert asyncio.run(_waited(deadlines, "a"))[0] == ["a"]
+
+
+def test_who_is_late_may_be_added_again_and_what_is_added_again_waits_for_its_whole_time() -> None:
+    async def called() -> list[str]:
+        deadlines, found, done = Deadlines(0.05), list[str](), asyncio.Event()
+
+        def again() -> None:
+            found.append("again")
+            if found.count("again") < 3:
+                deadlines.add(again)
+
+        def last() -> None:
+            found.append("last")
+            done.set()
+
+        deadlines.add(last)
+        deadlines.add(again)
+        deadlines.add(last)
+        await asyncio.sleep(0.03)
+        deadlines.add(last)
+        await asyncio.wait_for(done.wait(), 10)
+        while found.count("again") < 3:
+            await asyncio.sleep(0.01)
+        return found
+
+    assert asyncio.run(called()) == ["again", "last", "again", "again"]

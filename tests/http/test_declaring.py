@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from typing import Annotated, Any
@@ -12,13 +13,16 @@ from fastapi import Cookie
 from raflow import Flow, FlowOptions, Service, collector, consumer, endpoint
 from raflow.connectors.memory import MemorySink, MemorySource
 from raflow.errors import DuplicateName, FlowError, InvalidOption, InvalidProcessor, MissingExtra
-from raflow.http import Depends, Header, Query
+from raflow.http import Depends, Header, Query, WebSocket
 from raflow.http.declared import HttpApp
 from raflow.options import CollectorOptions, HttpOptions
 
 
 def double(record: dict[str, Any]) -> dict[str, Any]:
     return {"n": record["n"] * 2}
+
+
+async def talk(websocket: WebSocket) -> None: ...
 
 
 def test_a_declared_function_is_still_a_function() -> None:
@@ -230,7 +234,7 @@ def test_paths_that_differ_in_a_convertor_or_method_are_different_routes() -> No
     service = app.service()
     service.endpoint("/a/{x}")(double)
     service.endpoint("/a/{x:path}")(double)
-    service.endpoint("/a/{x}", "WEBSOCKET")(double)
+    service.endpoint("/a/{x}", "WEBSOCKET")(talk)
     HttpApp.of(app)
 
 
@@ -256,3 +260,30 @@ def test_the_names_of_the_package_are_there() -> None:
 def test_an_empty_flow_is_an_application_too() -> None:
     assert Flow().asgi().title == "raflow-app"
     assert issubclass(DuplicateName, FlowError)
+
+
+def waits(websocket: WebSocket) -> None: ...
+
+
+class Waits:
+    def process(self, websocket: WebSocket) -> None: ...
+
+
+class Talks:
+    async def process(self, websocket: WebSocket) -> None: ...
+
+
+@functools.wraps(talk)
+def wrapped(websocket: WebSocket) -> Any:
+    return talk(websocket)
+
+
+@pytest.mark.parametrize("code", [waits, Waits, lambda websocket: None])
+def test_a_websocket_needs_what_can_wait_without_a_thread(code: Any) -> None:
+    with pytest.raises(InvalidProcessor, match=r"(waits|Waits|<lambda>) is not awaited; .* must be `async def`"):
+        endpoint("/talk", "WEBSOCKET")(code)
+
+
+@pytest.mark.parametrize("code", [talk, Talks, wrapped])
+def test_a_websocket_takes_what_is_awaited(code: Any) -> None:
+    assert endpoint("/talk", "WEBSOCKET")(code).method == "WEBSOCKET"

@@ -93,6 +93,39 @@ def test_openapi_describes_what_collectors_read() -> None:
     assert "requestBody" not in get
 
 
+class Mine:
+    """Types of the same names as elsewhere."""
+
+    @dataclass
+    class Part:
+        name: str
+
+    @dataclass
+    class Delivery:
+        part: Mine.Part
+
+
+def test_types_of_the_same_name_are_told_apart() -> None:
+    app = Flow("shop")
+    app.service().endpoint("/parts", "POST")(parts)
+    app.collector("/delivered", name="delivered")(delivered.code)
+    app.collector("/mine", name="my own")(take_mine)
+    app.collector("/again", name="again")(delivered.code)
+    found = app.asgi().openapi()
+    schemas = found["components"]["schemas"]
+    assert set(schemas["Part"]["properties"]) == {"number"}
+    assert set(schemas["my_own__Part"]["properties"]) == {"name"}
+    said = {path: str(found["paths"][path]["post"]["requestBody"]) for path in ("/delivered", "/mine", "/again")}
+    assert ["/schemas/Part'" in one for one in said.values()] == [True, False, True]
+    assert "/schemas/my_own__Part'" in said["/mine"]
+
+
+def parts(part: Part) -> None: ...
+
+
+def take_mine(delivery: Mine.Delivery) -> None: ...
+
+
 def test_the_page_of_the_documentation_needs_nobody_else() -> None:
     with serving(app) as client:
         page = client.get("/docs").text

@@ -12,11 +12,12 @@ import pytest
 from raflow import Flow, Scope, dependency
 from raflow.connectors.memory import MemorySink
 from raflow.dependencies.shared import Shared
-from raflow.errors import InvalidProcessor
-from raflow.http import Header, HTTPException, Request, WebSocket
+from raflow.errors import InvalidDependency, InvalidProcessor
+from raflow.http import BearerCredentials, Depends, Header, HTTPException, Request, WebSocket
 from raflow.http.application import application
 from raflow.http.declared import HttpApp
-from tests.http.hosts import serving
+from tests.http.hosts import Gate, serving
+from tests.runtime.serving.conftest import until
 
 events: list[str] = []
 
@@ -221,3 +222,127 @@ def test_a_name_that_does_not_exist_is_told_with_the_endpoint() -> None:
 
     with pytest.raises(InvalidProcessor, match="endpoint 'root': its annotations use 'Pooool'"):
         app.asgi()
+
+
+@dependency(scope=Scope.REPLICA)
+class Model:
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]
+        await asyncio.sleep(0)
+        self.name = f"model {settings.number}"
+
+
+@dependency(scope=Scope.PROCESS)
+class Answer:
+    async def __init__(self, model: Model, request: Request) -> None:  # type: ignore[misc]
+        await asyncio.sleep(0)
+        self.text = f"{model.name} at {request.url.path}"
+
+
+def test_what_makes_an_instance_may_be_awaited() -> None:
+    app = Flow("models")
+
+    @app.service().endpoint("/ask")
+    def ask(answer: Answer) -> str:
+        return answer.text
+
+    with serving(app) as client:
+        assert client.get("/ask").json() == f"model {Settings.made} at /ask"
+
+
+def user(credentials: BearerCredentials, session: Session) -> str:
+    credentials.check("good")
+    return f"ada in {session}"
+
+
+class Page:
+    def __init__(self, visitor: Visitor, size: int = 10) -> None:
+        self.visitor, self.size = visitor, size
+
+
+async def greeting(user: Annotated[str, Depends(user)], page: Page = Depends()) -> AsyncIterator[str]:  # noqa: B008
+    events.append("greet")
+    yield f"{user}, {page.visitor.name}, {page.size}"
+    events.append("greeted")
+
+
+def guarded() -> Flow:
+    app = Flow("guarded")
+
+    @app.service().endpoint("/me")
+    def me(greeting: Annotated[str, Depends(greeting)], session: Session, user: Annotated[str, Depends(user)]) -> str:
+        return greeting
+
+    return app
+
+
+def test_functions_that_fastapi_calls_get_dependencies_too_and_share_them() -> None:
+    with serving(guarded()) as client:
+        reply = client.get("/me?size=3", headers={"Authorization": "Bearer good", "X-Name": "Ada"})
+        assert reply.json() == "ada in session, Ada, 3"
+    assert events == ["open pool", "begin", "greet", "greeted", "end", "close pool"]
+
+
+def test_nothing_of_them_is_read_from_the_body() -> None:
+    with serving(guarded()) as client:
+        forged = {"credentials": {"token": "good"}, "token": "good"}
+        assert client.request("GET", "/me", json=forged).status_code == 401
+        shown = client.get("/openapi.json").json()["paths"]["/me"]["get"]
+    assert [one["name"] for one in shown["parameters"]] == ["size"]
+    assert "requestBody" not in shown
+    assert shown["security"] == [{"BearerCredentials": []}]
+
+
+def test_what_functions_that_fastapi_calls_need_is_known_before_the_start() -> None:
+    assert {Settings, pool, session} < set(HttpApp.of(guarded()).dependencies())
+
+    def typo(pool: Pooool) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    app = Flow("typo")
+    app.service().endpoint("/")(lambda typo=Depends(typo): None)  # noqa: B008
+    with pytest.raises(InvalidDependency, match="typo in Depends: its annotations use 'Pooool'"):
+        app.asgi()
+
+
+def rows(session: Session) -> Iterator[int]:
+    for number in range(2):
+        events.append(f"row {number}")
+        yield number
+
+
+async def async_rows(session: Session, user: Annotated[str, Depends(lambda: "ada")]) -> AsyncIterator[int]:
+    for number in range(2):
+        events.append(f"row {number}")
+        yield number
+
+
+class Rows:
+    def process(self, session: Session) -> Iterator[int]:
+        yield from rows(session)
+
+
+@pytest.mark.parametrize("code", [rows, async_rows, Rows])
+def test_what_an_endpoint_yields_may_need_its_dependencies_to_the_end(code: object) -> None:
+    app = Flow("rows")
+    app.service().endpoint("/rows")(code)  # type: ignore[arg-type]
+    with serving(app) as client:
+        assert client.get("/rows").text == "0\n1\n"
+    assert events == ["open pool", "begin", "row 0", "row 1", "end", "close pool"]
+
+
+def test_dependencies_outlive_the_thread_that_works_for_a_client_that_is_gone() -> None:
+    app, gate = Flow("rows"), Gate()
+
+    @app.service().endpoint("/rows", name="rows")
+    def blocked(session: Session) -> Iterator[str]:
+        yield "x" * 100
+        gate.wait()
+        events.append("done")
+
+    with serving(app) as client:
+        with client.stream("GET", "/rows") as reply:
+            next(reply.iter_bytes())
+            assert gate.reached.acquire(timeout=30)
+        assert client.get("/healthz").status_code == 200  # so that the server knows
+        gate.open.set()
+        until(lambda: "end" in events)
+    assert events == ["open pool", "begin", "done", "end", "close pool"]

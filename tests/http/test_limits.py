@@ -1,43 +1,15 @@
 from __future__ import annotations
 
-import asyncio
-import socket
 import threading
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
 import pytest
 
-from raflow import Flow, dependency
-from raflow.http import Request, StreamingResponse
-from tests.http.hosts import address, serving
-from tests.runtime.serving.conftest import until
-
-
-class Gate:
-    """What an endpoint waits at, and what tells that it does."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Semaphore(0)
-        self.open = threading.Event()
-
-    def wait(self) -> None:
-        self.reached.release()
-        assert self.open.wait(30)
-
-
-def raw(client: httpx.Client, text: bytes) -> bytes:
-    """What the server answers to a request as bytes, until it closes or has answered."""
-    with socket.create_connection(address(client), timeout=30) as connection:
-        connection.sendall(text)
-        reply = b""
-        while b"\r\n\r\n" not in reply:
-            got = connection.recv(65536)
-            if not got:
-                break
-            reply += got
-        return reply
+from raflow import Flow
+from raflow.http import CORSMiddleware, Request
+from tests.http.hosts import Gate, raw, serving
 
 
 def test_requests_beyond_the_limit_get_503_and_when_to_come_back() -> None:
@@ -116,131 +88,30 @@ def test_broken_chunks_are_400_and_the_replica_lives(small: httpx.Client) -> Non
     assert small.get("/healthz").status_code == 200
 
 
-def slow(gate: Gate, cancelled: threading.Event) -> Flow:
-    app = Flow()
-    service = app.service(request_timeout_s=0.05)
+def test_middleware_sees_what_is_refused_so_that_a_browser_may_read_it() -> None:
+    app, gate = Flow(), Gate()
+    service = app.service("/one", max_concurrent_requests=1, max_body_bytes=10)
+    service.add_middleware(CORSMiddleware, allow_origins=["https://shop.example"])
 
-    @service.endpoint("/thread")
-    def thread() -> int:
+    @service.endpoint("/wait")
+    def wait() -> None:
         gate.wait()
-        return 1
 
-    @service.endpoint("/loop")
-    async def loop() -> int:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-        return 1
-
-    @service.endpoint("/body", "POST")
-    async def body(request: Request) -> int:
+    @service.endpoint("/size", "POST")
+    async def size(request: Request) -> int:
         return len(await request.body())
 
-    @service.endpoint("/stream")
-    async def stream() -> StreamingResponse:
-        async def parts() -> Any:
-            yield b"begun "
-            await asyncio.to_thread(gate.wait)
-            yield b"ended"
-
-        return StreamingResponse(parts())
-
-    return app
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    gate = Gate()
-    yield gate
-    gate.open.set()
-
-
-def test_a_synchronous_function_that_does_not_return_is_504_and_its_result_is_dropped(gate: Gate) -> None:
-    asgi = slow(gate, threading.Event()).asgi()
-    with serving(asgi) as client:
-        reply = client.get("/thread")
-        assert (reply.status_code, reply.json()) == (504, {"detail": "there was no reply within 0.05 s"})
-        assert client.get("/loop").status_code == 504
-        assert asgi.state.counts.abandoned == 1, "a coroutine holds no thread"
+    with serving(app) as client:
+        client.headers["Origin"] = "https://shop.example"
+        first = threading.Thread(target=client.get, args=("/one/wait",))
+        first.start()
+        assert gate.reached.acquire(timeout=30)
+        busy = client.get("/one/wait")
         gate.open.set()
-        assert client.get("/thread").json() == 1
-        until(lambda: asgi.state.counts.abandoned == 0)
-
-
-GATES: list[Gate] = []
-
-
-@dependency(scope="PROCESS")
-def kept() -> int:
-    GATES[-1].wait()
-    return 1
-
-
-@dependency(scope="PROCESS")
-def opened() -> Iterator[int]:
-    yield 1
-
-
-def held(gate: Gate) -> Flow:
-    app = Flow()
-    GATES.append(gate)
-
-    @app.collector("/one", request_timeout_s=0.05)
-    def one(record: dict[str, Any]) -> None:
-        gate.wait()
-
-    @app.collector("/whole", request_timeout_s=0.05)
-    def whole(records: list[dict[str, Any]]) -> None:
-        gate.wait()
-
-    @app.service("/needs", request_timeout_s=0.05).endpoint("/")
-    async def needs(number: Annotated[int, kept]) -> int:
-        return number
-
-    @app.service("/opens", request_timeout_s=0.05).endpoint("/")
-    def opens(number: Annotated[int, opened]) -> None:
-        gate.wait()
-
-    class Slow:
-        def process(self) -> None:
-            gate.wait()
-
-    app.service("/class", request_timeout_s=0.05).endpoint("/")(Slow)
-    return app
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [("/one", {"n": 1}), ("/whole", {"n": 1}), ("/needs/", None), ("/class/", None), ("/opens/", None)],
-)
-def test_threads_that_do_not_return_are_counted_wherever_they_are_held(gate: Gate, path: str, body: Any) -> None:
-    asgi = held(gate).asgi()
-    with serving(asgi) as client:
-        assert client.request("POST" if body else "GET", path, json=body).status_code == 504
-        until(lambda: asgi.state.counts.abandoned == 1)  # teardowns come before it
-        gate.open.set()
-        until(lambda: asgi.state.counts.abandoned == 0)
-
-
-def test_a_coroutine_that_is_late_is_cancelled_and_504(gate: Gate) -> None:
-    cancelled = threading.Event()
-    with serving(slow(gate, cancelled)) as client:
-        reply = client.get("/loop", headers={"X-Request-Id": "mine"})
-        assert (reply.status_code, reply.headers["x-request-id"]) == (504, "mine")
-        assert cancelled.wait(30)
-
-
-def test_a_body_that_does_not_come_is_408(gate: Gate) -> None:
-    with serving(slow(gate, threading.Event())) as client:
-        reply = raw(client, b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12")
-        assert reply.startswith(b"HTTP/1.1 408")
-
-
-def test_a_stream_that_has_begun_may_take_longer(gate: Gate) -> None:
-    with serving(slow(gate, threading.Event())) as client, client.stream("GET", "/stream") as reply:
-        parts = reply.iter_bytes()
-        assert next(parts) == b"begun "
-        assert client.get("/loop").status_code == 504  # so that the time is up
-        gate.open.set()
-        assert b"".join(parts) == b"ended"
+        first.join()
+        large, chunked = (
+            client.post("/one/size", content=b"x" * 11),
+            client.post("/one/size", content=iter([b"x" * 11])),
+        )
+    found = [(reply.status_code, reply.headers["access-control-allow-origin"]) for reply in (busy, large, chunked)]
+    assert found == [(status, "https://shop.example") for status in (503, 413, 413)]

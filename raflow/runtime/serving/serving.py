@@ -330,7 +330,7 @@ class Serving:
 
         One at a time: what makes calls hang tends to do so in all replicas.
         """
-        said = f"{member.handle.name}: {member.load.abandoned} synchronous calls that got 504 have not returned"
+        said = f"{member.handle.name}: {member.load.abandoned} synchronous calls that were given up have not returned"
         if self._engine.capacity().shared:
             member.worn = True
             log.warning(
