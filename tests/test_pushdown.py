@@ -56,6 +56,12 @@ def test_row_groups_in_which_a_filter_is_never_true_are_not_read(tmp_path: Path)
     assert set(map(tuple, source.columns)) == {("n",)}
 
 
+def test_a_zero_in_a_set_is_found_whatever_sign_the_statistics_give_it(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [0.0]}), tmp_path / "zeros.parquet")
+    found = Flow().read(ParquetFiles(str(tmp_path))).filter(pc.field("x").isin([0.0])).count(engine="local")
+    assert found == 1
+
+
 def test_resume_knows_of_files_that_were_left_out(tmp_path: Path) -> None:
     source, _ = watched(tmp_path)
     splits = source.splits_where(n < 0, pa.schema([("n", pa.int64())]))

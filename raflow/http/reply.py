@@ -28,7 +28,8 @@ class Reply:
     """
 
     __slots__ = (
-        "_send", "awaits_body", "goes_on", "in_threads", "inner_send", "prepares", "request_id", "started", "status", "waits",
+        "_send", "awaits_body", "goes_on", "in_threads", "inner_send", "prepares", "request_id", "started", "status",
+        "waits",
     )  # fmt: skip
 
     def __init__(self, send: Send, request_id: bytes) -> None:
