@@ -249,7 +249,7 @@ class Flow:
         from raflow.http import check_installed
 
         check_installed()
-        from raflow.http.application import application
+        from raflow.http.application.building import application
         from raflow.runtime.ledger import new_run_id
 
         return application(HttpApp.of(self), new_run_id())

@@ -12,7 +12,7 @@ from typing import Any, cast
 from raflow.dependencies.shared import Shared
 from raflow.ends import check_one_node
 from raflow.errors import InvalidOption, NoCapacity
-from raflow.http.application import application
+from raflow.http.application.building import application
 from raflow.http.declared import HttpApp
 from raflow.metrics import RunStats, Status
 from raflow.options import HttpOptions, Resources

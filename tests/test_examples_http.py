@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from examples import http_service
 from raflow import Flow
-from raflow.http.bodies import LINES
+from raflow.http.ingest.bodies import LINES
 from tests.http.hosts import address, serving
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -41,7 +41,7 @@ LAYERS = [
 LATE = {
     ("flow", "launch"): "running needs every layer above the description",
     ("flow", "http"): "only a Flow that is served needs the packages for HTTP",
-    ("flow", "http.application"): "only a Flow that is served needs the packages for HTTP",
+    ("flow", "http.application.building"): "only a Flow that is served needs the packages for HTTP",
     ("flow", "runtime.ledger"): "running needs every layer above the description",
     ("launch", "serve"): "only a Flow that is served needs the packages for HTTP",
     ("launch", "control"): "only a run that is controlled needs the packages for HTTP",

@@ -1,8 +1,8 @@
 """What processors get besides their record or request: declared once, made as often as its scope says.
 
 `declared.py` is what users write, `needs.py` reads and checks what depends on what, `making.py` makes it.
-`consumers.py` and `raflow/http/injection.py` hand it to processors; by `side_output.py` they write to further
-sinks. Sessions of `sql.py` come with `pip install 'raflow[sql]'` and load on first use.
+`consumers.py` and `raflow/http/application/injection.py` hand it to processors; by `side_output.py` they write to
+further sinks. Sessions of `sql.py` come with `pip install 'raflow[sql]'` and load on first use.
 """
 
 from __future__ import annotations

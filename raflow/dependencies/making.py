@@ -1,6 +1,6 @@
 """Makes dependencies outside of requests: what lives as long as a replica, and what a consumer's call gets.
 
-Within requests FastAPI makes them, see `raflow/http/injection.py`.
+Within requests FastAPI makes them, see `raflow/http/application/injection.py`.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from raflow import Flow
 from raflow.connectors.memory import MemorySink
 from raflow.http import ApiKey, BearerCredentials, File, Form, Header, HTTPException, Query, UploadFile
-from raflow.http.bodies import ARROW, JSON, LINES
+from raflow.http.ingest.bodies import ARROW, JSON, LINES
 from tests.http.hosts import serving
 
 SEED = 20_261_121

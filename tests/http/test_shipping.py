@@ -66,7 +66,7 @@ import sys
 
 from starlette.testclient import TestClient
 
-from raflow.http.application import application
+from raflow.http.application.building import application
 
 with open(sys.argv[1], "rb") as file:
     http = pickle.load(file)

@@ -10,7 +10,7 @@ from websockets.sync.client import connect
 
 from raflow import Flow, FlowOptions
 from raflow.http import StreamingResponse, WebSocket
-from raflow.http.redaction import redacted
+from raflow.http.application.redaction import redacted
 from tests.http.hosts import address, serving
 
 

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from raflow.errors import StoreError
-from raflow.http.counts import Counts
-from raflow.http.redaction import Redacted
+from raflow.http.application.counts import Counts
+from raflow.http.application.redaction import Redacted
 from raflow.http.reply import KEY, Reply, new_id, refuse, request_id_of, shown_path
 
 log = logging.getLogger("raflow.http")

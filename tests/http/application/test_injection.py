@@ -14,7 +14,7 @@ from raflow.connectors.memory import MemorySink
 from raflow.dependencies.shared import Shared
 from raflow.errors import InvalidDependency, InvalidProcessor
 from raflow.http import BearerCredentials, Depends, Header, HTTPException, Request, WebSocket
-from raflow.http.application import application
+from raflow.http.application.building import application
 from raflow.http.declared import HttpApp
 from tests.http.hosts import Gate, serving
 from tests.runtime.serving.conftest import until

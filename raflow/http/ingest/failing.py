@@ -8,8 +8,8 @@ import pyarrow as pa
 from starlette.requests import Request
 
 from raflow.errors import RecordError
-from raflow.http.bodies import Brought
-from raflow.http.conversion import Results
+from raflow.http.ingest.bodies import Brought
+from raflow.http.ingest.conversion import Results
 from raflow.http.reply import KEY, Reply, shown_path
 from raflow.letters import letter, row_as_json
 

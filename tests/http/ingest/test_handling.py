@@ -17,7 +17,7 @@ from raflow import Flow
 from raflow.batch import to_ipc
 from raflow.connectors.memory import MemorySink
 from raflow.http import HTTPException
-from raflow.http.bodies import ARROW, LINES
+from raflow.http.ingest.bodies import ARROW, LINES
 from tests.http.hosts import serving
 
 

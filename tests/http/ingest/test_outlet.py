@@ -17,10 +17,10 @@ from raflow import Flow
 from raflow.connectors.files import JsonLinesFiles, ParquetFiles
 from raflow.connectors.files.appending import LinesAppender
 from raflow.errors import RunFailed, SinkError
-from raflow.http import outlet as outlets
-from raflow.http.conversion import Results
-from raflow.http.outlet import FlushFailed, Full, Outlet
-from raflow.http.writing import Writing
+from raflow.http.ingest import outlet as outlets
+from raflow.http.ingest.conversion import Results
+from raflow.http.ingest.outlet import FlushFailed, Full, Outlet
+from raflow.http.ingest.writing import Writing
 from raflow.options import CollectorOptions
 from raflow.sinks import Sink, SinkContext
 from tests.http.hosts import serving

@@ -16,17 +16,17 @@ from starlette.responses import JSONResponse, Response
 
 from raflow.convert import Shape
 from raflow.dependencies.needs import closure, needs
-from raflow.http.bodies import ARROW, Brought, Problem, Reader, said
-from raflow.http.calls import Calls
+from raflow.http.application.threads import REQUEST, run
 from raflow.http.collector import Collector
-from raflow.http.conversion import Results
-from raflow.http.failing import Failing
-from raflow.http.idempotency import HEADER, Replies, SharedReplies
-from raflow.http.outlet import FlushFailed, Full, Outlet
+from raflow.http.ingest.bodies import ARROW, Brought, Problem, Reader, said
+from raflow.http.ingest.calls import Calls
+from raflow.http.ingest.conversion import Results
+from raflow.http.ingest.failing import Failing
+from raflow.http.ingest.idempotency import HEADER, Replies, SharedReplies
+from raflow.http.ingest.outlet import FlushFailed, Full, Outlet
 from raflow.http.reply import KEY, Reply
 from raflow.http.routes import BODILESS
 from raflow.http.security import caller_of
-from raflow.http.threads import REQUEST, run
 from raflow.options import CollectorOptions
 
 _LONG_BODY = 64 << 10

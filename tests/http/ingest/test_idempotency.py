@@ -17,7 +17,7 @@ from starlette.responses import Response
 from raflow import Flow, Scope, dependency
 from raflow.errors import StoreError
 from raflow.http import ApiKey, BearerCredentials, Request
-from raflow.http.idempotency import Replies, SharedReplies
+from raflow.http.ingest.idempotency import Replies, SharedReplies
 from raflow.http.security import caller_of, note_caller
 from raflow.stores import Claim, KeptReply, ReplyStore
 from tests.http.hosts import serving

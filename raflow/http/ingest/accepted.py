@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from raflow.batch import one_batch
-from raflow.http.conversion import Conversion, Results
+from raflow.http.ingest.conversion import Conversion, Results
 
 _LOT_S = 0.001
 """How long requests may wait for a conversion."""

@@ -9,8 +9,8 @@ import anyio.from_thread
 
 from raflow.dependencies.side_output import SideOutput
 from raflow.errors import SinkError
-from raflow.http.conversion import Results
-from raflow.http.outlet import FlushFailed, Outlet
+from raflow.http.ingest.conversion import Results
+from raflow.http.ingest.outlet import FlushFailed, Outlet
 
 
 class Flushed(SideOutput):

@@ -6,9 +6,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from raflow.http.gates import HANDLE
+from raflow.http.application.gates import HANDLE
+from raflow.http.application.threads import REQUEST
 from raflow.http.reply import KEY, Reply
-from raflow.http.threads import REQUEST
 from raflow.options import HttpOptions
 
 

@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from raflow.convert import Shape
-from raflow.http.bodies import ARROW, JSON, LINES
 from raflow.http.collector import Collector
+from raflow.http.ingest.bodies import ARROW, JSON, LINES
 from raflow.http.routes import BODILESS, parameters
 
 Json = dict[str, Any]

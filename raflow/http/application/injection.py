@@ -16,8 +16,8 @@ from fastapi.security.base import SecurityBase
 from raflow.dependencies.making import Kept, is_generator, made
 from raflow.dependencies.needs import hints_of, needs, routine_of
 from raflow.dependencies.scopes import Scope, scope_of
+from raflow.http.application.threads import REQUEST, run
 from raflow.http.depending import depends_of, reached
-from raflow.http.threads import REQUEST, run
 
 Ends = Literal["function", "request"]
 """When FastAPI ends dependencies: with the function that asks for them, or once the reply is sent."""

@@ -6,9 +6,9 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from raflow.http.counts import Counts
-from raflow.http.deadlines import Deadlines
-from raflow.http.door import RAISED, logged
+from raflow.http.application.counts import Counts
+from raflow.http.application.deadlines import Deadlines
+from raflow.http.application.door import RAISED, logged
 from raflow.http.reply import KEY, Reply, refuse, shown_path
 
 

@@ -21,8 +21,8 @@ from raflow.batch import one_batch
 from raflow.convert import Shape, encode
 from raflow.convert.json_lines import read_many_lines
 from raflow.errors import SchemaError
-from raflow.http.arrow_bounds import Claim, claim_of
-from raflow.http.arrow_sizes import WrittenOut
+from raflow.http.ingest.arrow_bounds import Claim, claim_of
+from raflow.http.ingest.arrow_sizes import WrittenOut
 from raflow.letters import as_json, row_as_json
 from raflow.schema import without_values
 

@@ -11,10 +11,10 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from raflow.dependencies.making import bound
-from raflow.http.bodies import Problem
-from raflow.http.door import RAISED, log, logged
+from raflow.http.application.door import RAISED, log, logged
+from raflow.http.application.threads import run
+from raflow.http.ingest.bodies import Problem
 from raflow.http.reply import new_id
-from raflow.http.threads import run
 from raflow.letters import as_json
 
 OF_REQUEST = (401, 403, 429, 503)

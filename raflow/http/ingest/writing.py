@@ -12,8 +12,8 @@ from contextlib import ExitStack
 import pyarrow as pa
 
 from raflow.errors import SchemaError, SinkError
-from raflow.http.conversion import Conversion, Results, letters
-from raflow.http.targets import Target, target_of
+from raflow.http.ingest.conversion import Conversion, Results, letters
+from raflow.http.ingest.targets import Target, target_of
 from raflow.options import CollectorOptions
 from raflow.sinks import Sink, SinkContext
 

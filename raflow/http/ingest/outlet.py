@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any
 
 from raflow.errors import SinkError
-from raflow.http.accepted import Accepted
-from raflow.http.conversion import Results
-from raflow.http.door import logged
-from raflow.http.failing import of_result
-from raflow.http.writing import Writing, is_about_data
+from raflow.http.application.door import logged
+from raflow.http.ingest.accepted import Accepted
+from raflow.http.ingest.conversion import Results
+from raflow.http.ingest.failing import of_result
+from raflow.http.ingest.writing import Writing, is_about_data
 from raflow.options import CollectorOptions
 
 log = logging.getLogger("raflow.http")

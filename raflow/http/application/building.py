@@ -22,24 +22,24 @@ from raflow.dependencies.making import Kept
 from raflow.dependencies.needs import closure, needs
 from raflow.dependencies.side_output import Outlets, SideOutput, SinkDependency
 from raflow.errors import InvalidProcessor
+from raflow.http.application.counts import Counts
+from raflow.http.application.documents import add_documents, add_health
+from raflow.http.application.door import Door
+from raflow.http.application.gates import GatedRoute, GatedSocket, handle
+from raflow.http.application.injection import Injection
+from raflow.http.application.instances import Instances
+from raflow.http.application.limits import Limits
+from raflow.http.application.openapi import Documented, replies
+from raflow.http.application.side_output import Flushed
+from raflow.http.application.threads import watch
+from raflow.http.application.timed import Timed
 from raflow.http.collector import Collector
-from raflow.http.counts import Counts
 from raflow.http.declared import HttpApp
-from raflow.http.documents import add_documents, add_health
-from raflow.http.door import Door
-from raflow.http.gates import GatedRoute, GatedSocket, handle
-from raflow.http.ingest import Ingest
-from raflow.http.injection import Injection
-from raflow.http.instances import Instances
-from raflow.http.limits import Limits
-from raflow.http.openapi import Documented, replies
-from raflow.http.outlet import Outlet
+from raflow.http.ingest.handling import Ingest
+from raflow.http.ingest.outlet import Outlet
+from raflow.http.ingest.writing import Writing
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
-from raflow.http.side_output import Flushed
-from raflow.http.threads import watch
-from raflow.http.timed import Timed
-from raflow.http.writing import Writing
 from raflow.options import CollectorOptions, HttpOptions
 from raflow.sinks import Sink, SinkContext
 from raflow.stores.allowances import Allowances

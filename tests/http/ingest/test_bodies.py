@@ -20,8 +20,8 @@ from starlette.exceptions import HTTPException
 
 from raflow.batch import to_ipc
 from raflow.convert import shape_of
-from raflow.http.arrow_bounds import claim_of
-from raflow.http.bodies import ARROW, JSON, LINES, Brought, Reader
+from raflow.http.ingest.arrow_bounds import claim_of
+from raflow.http.ingest.bodies import ARROW, JSON, LINES, Brought, Reader
 from tests.arrow_months import STREAM
 
 

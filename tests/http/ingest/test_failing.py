@@ -17,8 +17,8 @@ from raflow.connectors.files import ParquetFiles
 from raflow.connectors.memory import MemorySink
 from raflow.errors import InvalidOption
 from raflow.http import HTTPException
-from raflow.http.bodies import ARROW, LINES
 from raflow.http.declared import HttpApp
+from raflow.http.ingest.bodies import ARROW, LINES
 from raflow.letters import DEAD_LETTERS
 from tests.http.hosts import serving
 from tests.http.sinks import HeldSink, RefusingSink

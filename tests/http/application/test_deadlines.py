@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from raflow.http.deadlines import Deadlines
+from raflow.http.application.deadlines import Deadlines
 
 
 async def _waited(deadlines: Deadlines, names: str, removed: str = "") -> tuple[list[str], list[float]]:

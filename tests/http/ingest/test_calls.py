@@ -14,9 +14,9 @@ import pytest
 from raflow import Flow, FlowOptions
 from raflow.connectors.memory import MemorySink
 from raflow.http import BearerCredentials, HTTPException
-from raflow.http import calls as module
-from raflow.http.calls import OF_REQUEST, Calls
 from raflow.http.declared import HttpApp
+from raflow.http.ingest import calls as module
+from raflow.http.ingest.calls import OF_REQUEST, Calls
 from tests.http.hosts import serving
 
 sink, letters = MemorySink(), MemorySink()
