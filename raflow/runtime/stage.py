@@ -113,8 +113,17 @@ class StageRun:
         piece.passage.at[self.stage.name].came[piece.block.channel] += 1
         if piece.rows:
             piece.passage.at[self.stage.name].waiting += 1
-            self.line.append(piece)
+            self.line.insert(self._place(piece), piece)
             self.bytes += piece.size
+
+    def _place(self, piece: Piece) -> int:
+        """Return where in the line a block belongs: before later ones that have overtaken it, where order is kept."""
+        if self.stage.options.preserve_order:
+            for place, one in enumerate(self.line):
+                is_alike = one.passage is piece.passage and one.block.channel == piece.block.channel
+                if is_alike and one.block.number > piece.block.number:
+                    return place
+        return len(self.line)
 
     def forget(self, passage: Passage) -> None:
         """Drop what waits of an attempt that was given up."""

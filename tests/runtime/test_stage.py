@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,3 +69,15 @@ def test_a_unit_is_as_large_as_those_that_are_worked_on_where_none_waits(stage: 
     assert given(stage) == [0]
     assert look._unit(stage, 0, 0.0) == ROWS
     assert look._unit(stage, 1, 3.0 * ROWS) == 2.0 * ROWS
+
+
+def test_a_block_that_many_have_overtaken_is_given_out_before_them(stage: StageRun) -> None:
+    options = stage.stage.options.model_copy(update={"preserve_order": True})
+    stage.stage = replace(stage.stage, options=options)
+    passage = Passage(Order("source", 0, 1, Split("split 0", 0)), (stage.stage,))
+    for number in (*range(2, 30), 1):
+        stage.put(Piece(passage, Block(passage.key, "same", number, ROWS, 80), None, "here", 0, ROWS))
+    found = []
+    while (feed := stage.next_feed()) is not None:
+        found += [piece.block.number for piece in feed[1].pieces]
+    assert found == list(range(1, 30))
