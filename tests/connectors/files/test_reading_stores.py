@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+import os
 import pickle
 import uuid
 from collections.abc import Callable
@@ -13,11 +17,14 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 from pydantic import SecretStr
 
 from raflow.connectors.files import ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles
+from raflow.connectors.files.listing import list_files
 from raflow.credentials import Credentials
 from raflow.errors import SourceError
+from tests.stores import Bucket
 
 Rows = Callable[..., list[dict[str, Any]]]
 
@@ -111,3 +118,27 @@ def test_the_flow_s_keys_serve_where_there_are_no_storage_options(
 
     assert rows(pickle.loads(pickle.dumps(source))) == [{"a": 1}]
     assert "hidden" not in repr(source) + repr(vars(source))
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_compressed_text_is_read_in_few_requests_and_a_look_at_its_beginning_reads_little(
+    s3: Bucket, rows: Rows, monkeypatch: pytest.MonkeyPatch, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    data = pack(b"s\n" + b"".join(os.urandom(30).hex().encode() + b"\n" for _ in range(60_000)))
+    put(f"{s3.url}/a.csv{suffix}", s3.storage_options, data)
+    asked: list[int] = []
+    fetch = s3fs.core._inner_fetch
+
+    def counted(fs: Any, bucket: str, key: str, version: str | None, start: int, end: int, *rest: Any) -> Any:
+        asked.append(end - start)
+        return fetch(fs, bucket, key, version, start, end, *rest)
+
+    monkeypatch.setattr(s3fs.core, "_inner_fetch", counted)
+    source = CsvFiles(s3.url, schema={"s": "string"}, storage_options=s3.storage_options)
+    assert source._named(list_files(source._locations)[0]) == ["s"]
+    assert sum(asked) < 1 << 20
+
+    asked.clear()
+    assert len(rows(source, pa.schema([("s", pa.string())]))) == 60_000
+    assert len(data) > 1500 << 10
+    assert len(asked) <= 8
