@@ -16,15 +16,10 @@ import pyarrow as pa
 from typing_extensions import Self
 
 from raflow.batch import MAX_BATCH_BYTES, slices
+from raflow.connectors.files.finding import is_glob, show
 from raflow.connectors.files.formats import Format
-from raflow.connectors.files.listing import (
-    DataFile,
-    is_glob,
-    list_files,
-    partition_scalars,
-    partition_schema,
-    show,
-)
+from raflow.connectors.files.hive import partition_scalars, partition_schema
+from raflow.connectors.files.listing import DataFile, list_files
 from raflow.connectors.files.splitting import Piece, pack
 from raflow.connectors.files.writing import FolderSink
 from raflow.credentials import Credentials

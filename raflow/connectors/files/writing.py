@@ -19,8 +19,8 @@ from urllib.parse import quote
 import pyarrow as pa
 from typing_extensions import Self
 
+from raflow.connectors.files.finding import is_hidden
 from raflow.connectors.files.formats import FileWriter, Format
-from raflow.connectors.files.listing import is_hidden
 from raflow.connectors.files.partitioning import Partitioner
 from raflow.connectors.files.staging import StagedFile, Staging, staging_for
 from raflow.credentials import Credentials

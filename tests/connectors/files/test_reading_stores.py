@@ -105,6 +105,38 @@ def test_a_missing_object_an_empty_glob_and_an_unknown_bucket_are_told_apart(
                 CsvFiles(f"{url[:2]}://no-such-bucket/{name}", storage_options=options).splits()
 
 
+@pytest.mark.parametrize("raised", [PermissionError("Access Denied"), OSError("SlowDown")])
+def test_a_folder_that_a_store_does_not_list_is_named_unless_no_pattern_leads_to_it(
+    s3: Bucket, rows: Rows, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    for name in ("a/1.csv", "b/1.csv", "c/1.csv"):
+        put(f"{s3.url}/raw/{name}", s3.storage_options, b"v\n1\n")
+    listing = s3fs.S3FileSystem._iterdir
+
+    def refusing(self: Any, bucket: str, *rest: Any, prefix: str, **options: Any) -> Any:
+        if prefix.startswith("raw/b"):
+            raise raised
+        return listing(self, bucket, *rest, prefix=prefix, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_iterdir", refusing)
+    for pattern in ("*/1.csv", "*/*", "[b-c]/*.csv", "b/*", "*"):
+        with pytest.raises(SourceError, match=f"^listing {s3.url}/raw/b: .*{raised}"):
+            CsvFiles(f"{s3.url}/raw/{pattern}", storage_options=s3.storage_options).splits()
+    assert len(rows(CsvFiles(f"{s3.url}/raw/[ac]/*", storage_options=s3.storage_options))) == 2
+
+
+def test_a_store_is_asked_only_for_names_that_begin_as_the_pattern_does(
+    s3: Bucket, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in ("2023-12-31", "2024-01-01", "2024-01-02"):
+        put(f"{s3.url}/raw/{day}.csv", s3.storage_options, b"v\n1\n")
+    with caplog.at_level("DEBUG", "s3fs"):
+        assert len(rows(CsvFiles(f"{s3.url}/raw/2024-*.csv", storage_options=s3.storage_options))) == 2
+    asked = [record.getMessage() for record in caplog.records if "list_objects" in record.getMessage()]
+    assert asked
+    assert all("'Prefix': 'raw/2024-'" in text for text in asked)
+
+
 def test_the_flow_s_keys_serve_where_there_are_no_storage_options(
     s3: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
