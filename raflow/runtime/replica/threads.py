@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Any
 
 from raflow.batch import from_ipc
+from raflow.logs import quiet_drivers
 from raflow.metrics import Counts
 from raflow.operators import routing
 from raflow.plan import Exchange
@@ -77,6 +78,8 @@ class Replica:
     def setup(self) -> Failure | float:
         """Run the user's `setup` and open the sinks; returns the seconds that this took, or why it failed."""
         logging.getLogger(None if self.own_process else "raflow").setLevel(self.job.log_level)
+        if self.own_process:
+            quiet_drivers()
         for thread in self._threads:
             thread.start()
         return self._answering.ready.result()
