@@ -261,7 +261,7 @@ class Driver(threading.Thread):
         for op in self.plan.ops():
             for sink in op.all_sinks:
                 try:
-                    sink.resume(self.context)
+                    sink.give_up(self.context)
                 except RaflowError as error:
                     self._fail(error)
 

@@ -179,11 +179,15 @@ class Ledger:
         """Return whether a run has ended or died, so that what it staged may be swept."""
         if run_id == self.run_id:
             return False
+        if self._of(run_id)._read("run.json") is None:
+            return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
+        return not self.is_alive(run_id)
+
+    def is_alive(self, run_id: str) -> bool:
+        """Return whether a run is known to go on."""
         other = self._of(run_id)
         header = other._read("run.json")
-        if header is None:
-            return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
-        return not other._goes_on(header)
+        return header is not None and other._goes_on(header)
 
     def _forget_end(self) -> None:
         if self._read("end.json") is not None:

@@ -144,6 +144,10 @@ class Files(Source, Sink):
         """Sweep what the run's earlier processes have staged."""
         self._sink.resume(context)
 
+    def give_up(self, context: SinkContext) -> None:
+        """Sweep what the run has staged."""
+        self._sink.give_up(context)
+
     def open(self, context: SinkContext) -> Writer:
         """Return a writer of files in the folder."""
         return self._sink.open(context)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
@@ -82,12 +83,36 @@ class FolderSink(Sink):
         """Check the folder, sweep what dead runs have left, and return the files to replace."""
         with self._mapped("writing to"):
             self._refuse_file()
-            existing = visible_files(self.location)
-            if existing and self.if_exists == "error":
-                raise OutputExists(self._occupied(existing))
-            self._staging.probe(context.run_id)
-            self._staging.sweep(lambda run_id: run_id != context.run_id and context.is_dead(run_id))
+            existing = self._existing()
+            self._claim(context)
+            if self.if_exists == "error":
+                self._existing()  # another run may have come and gone in between
         return existing if self.if_exists == "overwrite" else []
+
+    def _existing(self) -> list[str]:
+        existing = visible_files(self.location)
+        if existing and self.if_exists == "error":
+            raise OutputExists(self._occupied(existing))
+        return existing
+
+    def _claim(self, context: SinkContext) -> None:
+        """Show that the run is here, and only then look for others: of two that start at once, each sees the other."""
+        self._staging.claim(context.run_id)
+        is_dead, others = cache(context.is_dead), set[str]()
+
+        def is_swept(run_id: str) -> bool:
+            if run_id != context.run_id:
+                others.add(run_id)
+            return run_id in others and is_dead(run_id)
+
+        self._staging.sweep(is_swept)
+        alive = sorted(filter(context.is_alive, others))
+        if alive and self.if_exists == "error":
+            msg = (
+                f"run {alive[0]} is writing into {self.location.shown}; wait for its end or stop it, choose another "
+                'folder, or set if_exists="append"'
+            )
+            raise OutputExists(msg)
 
     def _refuse_file(self) -> None:
         if self.location.fs.isfile(self.location.path.rstrip("/")):
@@ -103,6 +128,12 @@ class FolderSink(Sink):
 
     def resume(self, context: SinkContext) -> None:
         """Remove what the run's earlier processes have staged."""
+        self._sweep(context)
+        with self._mapped("writing to"):
+            self._claim(context)
+
+    def give_up(self, context: SinkContext) -> None:
+        """Remove what the run has staged."""
         self._sweep(context)
 
     def open(self, context: SinkContext) -> Writer:

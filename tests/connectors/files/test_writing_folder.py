@@ -7,6 +7,7 @@ import pickle
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from raflow import Flow, consumer
 from raflow.connectors.files import ParquetFiles, folder_writer, partitioning
 from raflow.connectors.files.folder_writer import FolderWriter
 from raflow.connectors.files.formats import CsvFormat, JsonLinesFormat, ParquetFormat
 from raflow.connectors.files.writing import FolderSink
+from raflow.connectors.memory import MemorySource
 from raflow.errors import InvalidOption, OutputExists, SinkError
 from raflow.places import Location
 from raflow.sinks import Part, SinkContext
@@ -230,6 +233,30 @@ def test_existing_output_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "old.csv").touch()
     with pytest.raises(OutputExists, match=r'holds 1 file\(s\), such as old.csv.*if_exists="append"'):
         folder_sink(tmp_path).start(RUN)
+
+
+def test_a_run_begun_while_another_one_is_about_to_write_there_is_refused(tmp_path: Path) -> None:
+    goes_on = threading.Event()
+
+    def waits(record: dict[str, Any]) -> dict[str, Any]:
+        goes_on.wait(10)
+        return record
+
+    def flow(*folders: str) -> Flow:
+        made, sinks = Flow(), [ParquetFiles(tmp_path / folder) for folder in folders]
+        made.add_consumer(consumer(source=MemorySource([{"n": 1}, {"n": 2}]), sink=sinks, name="p")(waits))
+        return made
+
+    first = flow("out").start(engine="local")
+    with pytest.raises(OutputExists, match=rf"run {first.id} is writing into .*/out"):
+        flow("own", "out").run(engine="local")
+    assert list((tmp_path / "own").iterdir()) == []
+    goes_on.set()
+    first.wait()
+    first.raise_error()
+
+    assert ds.dataset(tmp_path / "out").count_rows() == 2
+    assert [name for name in os.listdir(tmp_path / "out") if name.startswith(".")] == []
 
 
 def test_partitions_by_a_column_with_an_underscore_are_seen(tmp_path: Path) -> None:
