@@ -217,6 +217,9 @@ class Driver(threading.Thread):
                     self.pools.teardown(stage)
             except RunFailed as error:
                 self._fail(error)
+        if self.error is not None:
+            self.pools.give_up()
+        for stage in self.state.stages.values():
             stage.pool.kill()
         self.delivering.finish()
         self._take_last_commits()

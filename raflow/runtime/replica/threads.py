@@ -160,6 +160,11 @@ class Replica:
         self._drain_blocks()
         return self._processing.ended
 
+    def give_up(self) -> Failure | None:
+        """Tear down as soon as user code returns; what it works on is not needed any more."""
+        self.cancel()
+        return self.teardown()
+
     def _packed(self, table: Any) -> Any:
         return packed(table, own_process=self.own_process)
 
