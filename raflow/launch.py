@@ -33,7 +33,7 @@ from raflow.runtime.engine import Engine
 from raflow.runtime.intake import intake
 from raflow.runtime.ledger import Ledger
 from raflow.runtime.run import Run
-from raflow.sinks import Sink, SinkContext
+from raflow.sinks import Sink, SinkContext, give_up
 from raflow.sources import Source
 
 _LOOK_S = 0.25
@@ -132,13 +132,14 @@ def _driver(
 ) -> Driver:  # fmt: skip
     """Return the driver of the data side, not started; the engine is."""
     ledger = _ledger(plan, request)
-    context = SinkContext(ledger.run_id, ledger.is_dead)
+    context = SinkContext(ledger.run_id, ledger.is_dead, ledger.is_alive)
     try:
         work = intake(plan, ledger, context, resumed=request.resume is not None, limit=request.limit)
         engine.start()
         check_one_node(_ends(plan, None), engine, plan.options)
         plan.ship(shared.open())
     except BaseException:
+        give_up((sink for stage in plan.stages for sink in stage.all_sinks), context)
         shared.close()
         ledger.fail()
         raise

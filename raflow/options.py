@@ -285,7 +285,8 @@ class FlowOptions(ProcessorOptions):
     """
 
     log_level: str = "INFO"
-    """Level of the logs of raflow and of user code, in the driver and in replicas."""
+    """Level of the logs of raflow and of user code, in the driver and in replicas. Drivers of stores, whose logs hold
+    keys, tell warnings only, unless your code sets a level of theirs."""
     access_log: bool = False
     """Whether each HTTP request gets a line in the log `raflow.access`, at INFO: client, method, path without its
     query, status, milliseconds and request id."""

@@ -26,7 +26,7 @@ from raflow.runtime.serving.scaling import HttpScaling
 from raflow.runtime.serving.served import Served
 from raflow.runtime.serving.server import Tls
 from raflow.runtime.serving.serving import Serving
-from raflow.sinks import Sink, SinkContext
+from raflow.sinks import Sink, SinkContext, give_up
 
 HOST, PORT = "127.0.0.1", 8000
 _UNIX = "unix:"
@@ -90,15 +90,18 @@ class HttpSide:
         # A ledger of its own: what a data side has staged may be swept when that ends, and not what is staged here.
         options = self._http.options
         ledger = Ledger.create(options.ledger_url, f"{self._http.flow_id} (HTTP)", options.credentials())
-        context = SinkContext(ledger.run_id, ledger.is_dead)
+        context, sinks = SinkContext(ledger.run_id, ledger.is_dead, ledger.is_alive), self._sinks()
         started: list[tuple[Sink, Any]] = []
         try:
             check_one_node(self._http.named_sinks(), self._engine, self._http.options)
             self._http = self._http.with_globals(self._shared.open())
-            started += [(sink, sink.start(context)) for sink in self._sinks()]
+            started += [(sink, sink.start(context)) for sink in sinks]
             serving = self._serving = self._made(context, bool(driver))
             serving.start()
         except BaseException:
+            give_up(sinks, context)
+            if driver:
+                give_up((sink for stage in driver.plan.stages for sink in stage.all_sinks), driver.context)
             self._shared.close()
             for one in (ledger, *([driver.ledger] if driver else [])):
                 one.fail()
@@ -143,7 +146,7 @@ class HttpSide:
         try:
             self._shared.close()
             for sink, told in started:
-                sink.finish(context, told) if status is Status.SUCCEEDED else sink.resume(context)
+                sink.finish(context, told) if status is Status.SUCCEEDED else sink.give_up(context)
         except BaseException:
             status = Status.FAILED
             raise

@@ -8,7 +8,8 @@ doubles rows.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ class SinkContext:
     """Part of every name that the run writes; sorts by time."""
     is_dead: Callable[[str], bool] = field(default=_nobody, compare=False, repr=False)
     """Whether the run with that id has ended or died, so that what it staged may be swept. Driver only."""
+    is_alive: Callable[[str], bool] = field(default=_nobody, compare=False, repr=False)
+    """Whether the run with that id is known to go on; of one in another ledger nothing is known. Driver only."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Sink(ABC):
     def start(self, context: SinkContext) -> Json:
         """Check that the target can be written, and sweep what dead runs have staged there.
 
-        Called in the driver before data moves, once per run, also on resume (see `resume`).
+        Called in the driver before data moves, once per run; on resume, `resume` is called instead.
 
         Returns:
             What `finish` needs, e.g. the old files to delete; plain JSON values, kept in the ledger.
@@ -143,6 +146,13 @@ class Sink(ABC):
         Called in the driver instead of `start` when a run is continued.
         """
         del context
+
+    def give_up(self, context: SinkContext) -> None:
+        """Sweep what a run has staged and not committed that does not succeed, or cannot even start.
+
+        Called in the driver instead of `finish`, perhaps without `start`.
+        """
+        self.resume(context)
 
     @abstractmethod
     def open(self, context: SinkContext) -> Writer:
@@ -194,6 +204,13 @@ class Sink(ABC):
             started: What `start` returned.
         """
         del context, started
+
+
+def give_up(sinks: Iterable[Sink], context: SinkContext) -> None:
+    """Have sinks forget a run that cannot start: why it cannot is told, not what goes wrong here."""
+    for sink in sinks:
+        with suppress(Exception):
+            sink.give_up(context)
 
 
 def same_place(one: Sink, other: Sink) -> bool:

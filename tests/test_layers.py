@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     {"raflow"},  # the lazy names and the version
-    {"errors", "units", "metrics", "extras", "letters"},
+    {"errors", "units", "metrics", "extras", "letters", "logs"},
     {"credentials", "places", "foreign", "graph", "schema", "arrow_threads", "batch", "database"},
     {"sources", "sinks", "stores", "code", "decorated", "dependencies"},
     {"options", "convert"},

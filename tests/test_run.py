@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import threading
 import time
@@ -136,6 +137,41 @@ def test_a_class_has_state_per_replica_and_its_teardown_is_called(engine: str, t
     records, _ = run(code, engine)
     assert sorted(record["seen"] for record in records) == list(range(1, ROWS + 1))
     assert (tmp_path / "torn-down").exists()
+
+
+class Failing(Stateful):
+    def process(self, record: Row) -> dict[str, Any]:
+        if record.n == 777:
+            msg = "seven"
+            raise LookupError(msg)
+        return {"n": record.n}
+
+
+def test_teardown_is_called_before_the_error_of_a_run_is_told(engine: str, tmp_path: Path) -> None:
+    code = type("Mine", (Failing,), {"folder": str(tmp_path)})
+    with pytest.raises(RunFailed, match="LookupError: seven"):
+        run(code, engine)
+    assert (tmp_path / "torn-down").exists()
+
+
+def test_user_code_that_hangs_holds_up_the_error_of_a_run_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls, goes_on = itertools.count(), threading.Event()
+
+    def process(self: Any, record: Row) -> None:
+        if next(calls) == 0:
+            goes_on.wait()
+        msg = "the other one hangs"
+        raise LookupError(msg)
+
+    monkeypatch.setattr("raflow.runtime.pools._GIVE_UP_S", 0.2)
+    code = type("Mine", (Stateful,), {"folder": str(tmp_path), "process": process})
+    began = time.monotonic()
+    with pytest.raises(RunFailed, match="the other one hangs"):
+        run(code, "local", num_replicas=2)
+    assert time.monotonic() - began < 3
+    goes_on.set()
 
 
 def test_batches_have_the_size_that_was_asked_for(engine: str) -> None:

@@ -14,6 +14,7 @@ from raflow import __version__
 from raflow.cli.control import control
 from raflow.cli.outcome import INTERRUPTED, errors
 from raflow.cli.start import start
+from raflow.logs import quiet_drivers
 from raflow.metrics import Status
 from raflow.observe.terminal import log_to_terminal
 
@@ -93,6 +94,7 @@ def run(
     with errors():
         loaded = load(target)
         log_to_terminal(loaded.flow.options.log_level, logging.getLogger())  # the process is ours, and so are its logs
+        quiet_drivers()
         folder = working_dir or (str(loaded.folder) if loaded.folder else None)
         by_value = loaded.module if loaded.folder else None
         asked = Request(

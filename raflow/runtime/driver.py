@@ -217,6 +217,9 @@ class Driver(threading.Thread):
                     self.pools.teardown(stage)
             except RunFailed as error:
                 self._fail(error)
+        if self.error is not None:
+            self.pools.give_up()
+        for stage in self.state.stages.values():
             stage.pool.kill()
         self.delivering.finish()
         self._take_last_commits()
@@ -261,7 +264,7 @@ class Driver(threading.Thread):
         for op in self.plan.ops():
             for sink in op.all_sinks:
                 try:
-                    sink.resume(self.context)
+                    sink.give_up(self.context)
                 except RaflowError as error:
                     self._fail(error)
 

@@ -94,24 +94,45 @@ class Ledger:
         return ledger
 
     def _newest(self, flow_id: str) -> Ledger:
-        for ledger in map(self._of, reversed(self._listed())):
-            header = ledger._read("run.json")
-            if header and header["flow_id"] == flow_id:
-                return ledger
-        msg = f"flow {flow_id!r} has no run in {self._root.shown}"
-        raise ResumeError(msg)
+        """Return the newest run of a Flow; those that ended before they knew what to do do not count."""
+        runs = (one for one in map(self._of, reversed(self._listed())) if one._counts_for(flow_id))
+        newest = next(runs, None)
+        if newest is None:
+            msg = f"flow {flow_id!r} has no run in {self._root.shown} that can be resumed"
+            raise ResumeError(msg)
+        # Perhaps it was another program with the same `flow_id`: which one is meant is the user's to say.
+        older = next((one for one in runs if not one._has_succeeded()), None) if newest._has_succeeded() else None
+        if older is not None:
+            msg = (
+                f"run {newest.run_id}, the last of flow {flow_id!r}, has succeeded; there is nothing to resume. "
+                f"The last one that is unfinished is {older.run_id}: name it to resume it"
+            )
+            raise ResumeError(msg)
+        return newest
+
+    def _counts_for(self, flow_id: str) -> bool:
+        header = self._read("run.json")
+        is_its_run = header is not None and header["flow_id"] == flow_id
+        return is_its_run and (self._has_succeeded() or self._goes_on(header) or bool(self._segments()))
+
+    def _has_succeeded(self) -> bool:
+        end = self._read("end.json")
+        return end is not None and end["status"] == Status.SUCCEEDED.value
+
+    def _goes_on(self, header: dict[str, Any]) -> bool:
+        return self._read("end.json") is None and is_alive(header["owner"])
 
     def _resumable(self, flow_id: str) -> dict[str, Any]:
         """Return what the ledger says of the run, which must be one that can be continued."""
-        header, end = self._read("run.json"), self._read("end.json")
+        header = self._read("run.json")
         if header is None:
             there = ", ".join(self._listed()[-5:]) or "none"
             msg = f"there is no run {self.run_id!r} in {self._root.shown}; runs there: {there}"
         elif header["flow_id"] != flow_id:
             msg = f"run {self.run_id} is of flow {header['flow_id']!r}, not of {flow_id!r}"
-        elif end and end["status"] == Status.SUCCEEDED.value:
+        elif self._has_succeeded():
             msg = f"run {self.run_id} has succeeded; there is nothing to resume"
-        elif not end and is_alive(header["owner"]):
+        elif self._goes_on(header):
             owner = header["owner"]
             msg = f"run {self.run_id} is still alive: process {owner['pid']} on {owner['host']}; stop it first"
         else:
@@ -128,8 +149,7 @@ class Ledger:
     def replay(self) -> dict[str, OpRecord]:
         """Return what the segments say, by op."""
         ops: dict[str, OpRecord] = {}
-        found = self._listed(self.run_id, "log")
-        names = [name for name in found if name.endswith(".jsonl")]  # others were cut short by a kill
+        names = self._segments()
         with self._reaching("read", SourceError):
             for name in names:
                 for line in self._root.fs.cat_file(self._path(self.run_id, "log", name)).decode().splitlines():
@@ -137,6 +157,10 @@ class Ledger:
                     ops.setdefault(event["op"], OpRecord()).apply(event)
         self._segment = int(names[-1].split(".")[0]) + 1 if names else 0
         return ops
+
+    def _segments(self) -> list[str]:
+        found = self._listed(self.run_id, "log")
+        return [name for name in found if name.endswith(".jsonl")]  # others were cut short by a kill
 
     def end(self, status: Status) -> None:
         """Say how the run ended; the log of a run that succeeded is not needed any more."""
@@ -155,11 +179,15 @@ class Ledger:
         """Return whether a run has ended or died, so that what it staged may be swept."""
         if run_id == self.run_id:
             return False
+        if self._of(run_id)._read("run.json") is None:
+            return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
+        return not self.is_alive(run_id)
+
+    def is_alive(self, run_id: str) -> bool:
+        """Return whether a run is known to go on."""
         other = self._of(run_id)
         header = other._read("run.json")
-        if header is None:
-            return _began(run_id) < datetime.now(timezone.utc) - _FORGOTTEN
-        return other._read("end.json") is not None or not is_alive(header["owner"])
+        return header is not None and other._goes_on(header)
 
     def _forget_end(self) -> None:
         if self._read("end.json") is not None:

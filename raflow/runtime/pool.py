@@ -174,9 +174,9 @@ class Pool:
         """Forget a replica after its `teardown`."""
         self.members.pop(index).handle.release()
 
-    def teardown(self) -> dict[int, Future[Any]]:
-        """Ask all replicas to end; returns their answers."""
-        return {one.index: one.handle.call("teardown") for one in self.members.values() if one.ready}
+    def teardown(self, method: str = "teardown") -> dict[int, Future[Any]]:
+        """Ask all replicas to end, by `teardown` or `give_up`; returns their answers."""
+        return {one.index: one.handle.call(method) for one in self.members.values() if one.ready}
 
     def kill(self) -> None:
         """End all replicas now."""

@@ -26,6 +26,8 @@ SETUP = "set-up"
 CUT = "the cut of a sort"
 """Stands for a unit where a replica was lost while it cut results."""
 _TEARDOWN_S = 30.0
+_GIVE_UP_S = 5.0
+"""So long the user may have to wait for the error of a run."""
 _MAX_LOSSES = 3
 _DECISIONS = 1000
 _SLOW_START = 5
@@ -262,6 +264,11 @@ class Pools:
             )
         for failure in filter(None, failures):
             raise run_failed(failure, stage.stage.name)
+
+    def give_up(self) -> None:
+        """Let the replicas of a run that has failed call the user's `teardown`; all have the same moment for it."""
+        pools = [stage.pool for stage in self._state.stages.values()]
+        wait([answer for pool in pools for answer in pool.teardown("give_up").values()], timeout=_GIVE_UP_S)
 
 
 def _no_capacity(name: str, needs: dict[str, float], free: dict[str, float], waited_s: float = 0.0) -> str:

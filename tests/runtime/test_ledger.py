@@ -117,13 +117,56 @@ def test_a_continued_ledger_appends(root: str) -> None:
     assert 0 in Ledger(root, ledger.run_id).replay()["p"].units
 
 
-def test_last_is_the_newest_run_of_the_flow(root: str) -> None:
-    first, second = Ledger.create(root, "flow"), Ledger.create(root, "flow")
-    Ledger.create(root, "other")
-    newest = max(first.run_id, second.run_id)
+def runs(root: str, monkeypatch: pytest.MonkeyPatch, *flows: str) -> list[Ledger]:
+    """Begin runs that know what to do, one after the other."""
+    ids = iter(f"20260101-00000{number}-ab" for number in range(len(flows)))
+    monkeypatch.setattr("raflow.runtime.ledger.new_run_id", lambda: next(ids))
+    made = [Ledger.create(root, flow) for flow in flows]
+    for ledger in made:
+        ledger.record([splits_event("p", SPLITS)])
+    return made
+
+
+def test_last_is_the_newest_run_of_the_flow(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, _ = runs(root, monkeypatch, "flow", "flow", "other")
     for ledger in (first, second):
         ledger.end(Status.CANCELLED)
-    assert Ledger.reopen(root, "last", "flow").run_id == newest
+    assert Ledger.reopen(root, "last", "flow").run_id == second.run_id
+
+
+def test_last_passes_over_runs_that_ended_before_they_knew_what_to_do(root: str) -> None:
+    begun = Ledger.create(root, "flow")
+    begun.record([splits_event("p", SPLITS)])
+    died(begun)
+    later = [Ledger(root, f"29991231-00000{number}-ab") for number in range(2)]
+    for ledger in later:
+        ledger._write("run.json", begun._read("run.json"))
+    later[0].end(Status.FAILED)
+    assert Ledger.reopen(root, "last", "flow").run_id == begun.run_id
+    begun.end(Status.SUCCEEDED)
+    with pytest.raises(ResumeError, match=f"run {begun.run_id} has succeeded; there is nothing to resume$"):
+        Ledger.reopen(root, "last", "flow")
+
+
+def test_last_is_a_living_run_though_it_does_not_know_yet_what_to_do(root: str) -> None:
+    Ledger.create(root, "flow")
+    with pytest.raises(ResumeError, match="still alive"):
+        Ledger.reopen(root, "last", "flow")
+
+
+def test_where_the_last_run_has_succeeded_the_newest_unfinished_one_is_named(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled, unfinished, other, *done = runs(root, monkeypatch, "flow", "flow", "other", "flow", "flow")
+    cancelled.end(Status.CANCELLED)
+    for ledger in (unfinished, other):
+        died(ledger)
+    for ledger in done:
+        ledger.end(Status.SUCCEEDED)
+    told = f"run {done[1].run_id}, .*has succeeded; there is nothing to .* unfinished is {unfinished.run_id}: name it"
+    with pytest.raises(ResumeError, match=told):
+        Ledger.reopen(root, "last", "flow")
+    assert Ledger.reopen(root, unfinished.run_id, "flow").run_id == unfinished.run_id
 
 
 def test_runs_that_cannot_be_resumed_say_why(root: str) -> None:

@@ -8,16 +8,18 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from raflow.connectors.files.listing import show
+from raflow.connectors.files.finding import show
 from raflow.places import Location
 
 _CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 _PACKED = (*_CODECS, ".xz", ".zip")
 _BUFFER_BYTES = 64 << 10
+_REQUEST_BYTES = 4 << 20
+"""The most that is asked of a store at once."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,40 @@ class _Stream(io.BufferedReader):
             file.close()
 
 
+class _Ahead(io.RawIOBase):
+    """Reads ahead for decompressors, which ask for a few KiB at a time: each would be a request.
+
+    It asks for more each time, so that a look at the beginning of a file stays cheap.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._held = b""
+        self._read = 0
+        self._bytes = _BUFFER_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._read == len(self._held):
+            self._held, self._read = self._file.read(self._bytes), 0
+            self._bytes = min(2 * self._bytes, _REQUEST_BYTES)
+        piece = self._held[self._read : self._read + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._read += len(piece)
+        return len(piece)
+
+
 def _open_file(location: Location, path: str, encoding: str | None) -> io.BufferedReader:
     opened: list[Any] = [location.open(path)]
+    if is_packed(path) and not location.is_on_disk:
+        opened.append(_Ahead(opened[0]))
     codec = next((codec for suffix, codec in _CODECS.items() if path.endswith(suffix)), None)
     if path.endswith(".xz"):
-        opened.append(lzma.open(opened[0]))  # noqa: SIM115 - the stream closes it
+        opened.append(lzma.open(opened[-1]))  # noqa: SIM115 - the stream closes it
     elif codec:
-        opened.append(pa.CompressedInputStream(pa.PythonFile(opened[0], mode="r"), codec))
+        opened.append(pa.CompressedInputStream(pa.PythonFile(opened[-1], mode="r"), codec))
     return _Stream(opened, encoding)
 
 

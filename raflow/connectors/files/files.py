@@ -16,15 +16,10 @@ import pyarrow as pa
 from typing_extensions import Self
 
 from raflow.batch import MAX_BATCH_BYTES, slices
+from raflow.connectors.files.finding import is_glob, show
 from raflow.connectors.files.formats import Format
-from raflow.connectors.files.listing import (
-    DataFile,
-    is_glob,
-    list_files,
-    partition_scalars,
-    partition_schema,
-    show,
-)
+from raflow.connectors.files.hive import partition_scalars, partition_schema
+from raflow.connectors.files.listing import DataFile, list_files
 from raflow.connectors.files.splitting import Piece, pack
 from raflow.connectors.files.writing import FolderSink
 from raflow.credentials import Credentials
@@ -155,6 +150,10 @@ class Files(Source, Sink):
     def resume(self, context: SinkContext) -> None:
         """Sweep what the run's earlier processes have staged."""
         self._sink.resume(context)
+
+    def give_up(self, context: SinkContext) -> None:
+        """Sweep what the run has staged."""
+        self._sink.give_up(context)
 
     def open(self, context: SinkContext) -> Writer:
         """Return a writer of files in the folder."""

@@ -14,6 +14,8 @@ from io import BufferedReader
 
 BLOCK_BYTES = 8 << 20
 """Bytes that are parsed at once."""
+TAIL_BYTES = 32 << 10
+"""At the end of a text, which mostly show whether it ends inside of quotes."""
 
 Cut = Callable[[bytes], int]
 """Returns the length of the whole records at the beginning of some bytes."""
@@ -59,9 +61,34 @@ class Quotes:
             ends.append(found.end() if found.group(1) else len(text) + 1)
         return Spans(starts, ends)
 
+    @cached_property
+    def _line(self) -> re.Pattern[bytes]:
+        return re.compile((rb"(?<!" + re.escape(self.escape) + rb")" if self.escape else b"") + rb"\n")
+
     def are_open(self, text: bytes) -> bool:
         """Return whether the text, which begins outside of quotes, ends inside of them."""
-        return self.spans(text).around(len(text)) is not None
+        seen = self.seem_open(text) if len(text) > TAIL_BYTES else None
+        return self._are_open(text) if seen is None else seen
+
+    def seem_open(self, text: bytes) -> bool | None:
+        """Return whether the text ends inside of quotes, wherever it begins; None if it does not show.
+
+        Its last lines show it if they end alike from inside of quotes and from outside: one of the two soon meets a
+        quote that neither opens nor closes there.
+        """
+        end = text.rfind(self.quote) + 1
+        line = self._line.search(text, max(end - TAIL_BYTES, 0), end)
+        if line is None:
+            return None
+        tail = text[line.end() : end]
+        outside, inside = self._are_open(tail), self._are_open(self.quote + tail)
+        return outside if outside == inside else None
+
+    def _are_open(self, text: bytes) -> bool:
+        is_open = False
+        for found in self._quoted.finditer(text, 0, text.rfind(self.quote) + 1):
+            is_open = not found.group(1)
+        return is_open
 
     def cut(self, text: bytes) -> int:
         """Return the length of the whole records."""

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from raflow.connectors.files.files import Files, Path, merged, plain, rows_only
 from raflow.connectors.files.formats import ParquetFormat
-from raflow.connectors.files.listing import THREADS, DataFile, list_files, partition_values
+from raflow.connectors.files.hive import partition_values
+from raflow.connectors.files.listing import THREADS, DataFile, list_files
 from raflow.connectors.files.pruning import matching
 from raflow.connectors.files.splitting import Piece, pack
 from raflow.errors import SourceError

@@ -21,6 +21,7 @@ from raflow.connectors.files.files import Files
 from raflow.connectors.files.inference import agree, with_declared
 from raflow.connectors.files.lines import (
     BLOCK_BYTES,
+    TAIL_BYTES,
     LineNumbers,
     Quotes,
     blocks,
@@ -105,7 +106,7 @@ class TextFiles(Files):
         return [(0, None), (middle, middle + _SAMPLE_BYTES // 2), (end, None)]
 
     def _sample_range(self, document: Document, start: int, stop: int | None) -> list[pa.Schema]:
-        for parser, _, text in self._texts(document, start, stop, size=_SAMPLE_BYTES):
+        for parser, _, text in self._texts(document, start, stop, is_sample=True):
             try:
                 return [self._inferred(parser, text)]
             except UNFIT:
@@ -127,6 +128,7 @@ class TextFiles(Files):
                     try:
                         tables = [parser.parse(self._as_utf8(text), columns)]
                     except UNFIT:
+                        self._require_outside(document, start)
                         line = numbers.at(position)
                         found = [(line + n, record) for n, record in records(text, self._joining)]
                         good = list(self._decoded(found, document.shown, reject))
@@ -135,17 +137,39 @@ class TextFiles(Files):
                         yield from table.to_batches()
 
     def _texts(
-        self, document: Document, start: int, stop: int | None, *, size: int = BLOCK_BYTES
+        self, document: Document, start: int, stop: int | None, *, is_sample: bool = False
     ) -> Iterator[tuple[Parser, int, bytes]]:
-        """Yield blocks of whole records as they are, with what parses them and their position."""
+        """Yield blocks of whole records as they are, with what parses them and their position.
+
+        Raises:
+            SourceError: A block ends within a record; but of a sample it may.
+        """
         cut = self._quotes.cut if self._quotes else cut_at_newline
+        size = _SAMPLE_BYTES if is_sample else BLOCK_BYTES
         stream, bom_bytes = self._opened(document)
         with closing(stream):
             parser, header_bytes = self._parser(document, stream)
             if parser is None:
                 return
-            for position, text in blocks(stream, bom_bytes + header_bytes, start, stop, size=size, cut=cut):
+            found = blocks(stream, bom_bytes + header_bytes, start, stop, size=size, cut=cut)
+            for position, text in found:
+                # At the end of a document a quote may stay open, and ends with it.
+                if not is_sample and self._ends_inside(text) and (next(found, None) or stream.peek(1)):
+                    raise _torn(document, position + len(text))
                 yield parser, position, text
+
+    def _ends_inside(self, text: bytes) -> bool:
+        return self._joining is not None and self._quotes is None and self._joining.are_open(text)
+
+    def _require_outside(self, document: Document, start: int) -> None:
+        """Raise if a range seems to begin inside of quotes: what does not fit in it may be right."""
+        if self._joining is None or self._quotes is not None or start == 0:
+            return
+        with closing(document.open()) as stream:
+            stream.seek(max(start - TAIL_BYTES, 0))
+            before = stream.read(min(start, TAIL_BYTES) - 1) + stream.readline()
+        if self._joining.seem_open(before):
+            raise _torn(document, start)
 
     def _opened(self, document: Document) -> tuple[BufferedReader, int]:
         """Return the text after its byte order mark, and the bytes of the mark."""
@@ -166,6 +190,14 @@ class TextFiles(Files):
     def _as_utf8(self, text: bytes) -> bytes:
         is_utf8 = self._encoding == _UTF8 or not keeps_ascii(self._encoding)
         return text if is_utf8 else text.decode(self._encoding).encode()
+
+
+def _torn(document: Document, position: int) -> SourceError:
+    msg = (
+        f"{document.shown}: a value in quotes goes on past a newline around byte {position:,}, where the file is cut "
+        "to be read in pieces; set newlines_in_values=True, or quote_char=None if quotes are text (or close the quote)"
+    )
+    return SourceError(msg)
 
 
 def _with_named(found: pa.Schema, names: Sequence[str]) -> pa.Schema:

@@ -1,28 +1,25 @@
-"""A folder of files as a sink: what its files are called, what is open, what is published and replaced.
+"""A folder of files as a sink: what is there before, what is published and what replaced.
 
-How a file is encoded is in `formats.py`, how it is staged and published in `staging`.
+How its files are written is in `folder_writer.py`, how they are staged and published in `staging`.
 """
 
 from __future__ import annotations
 
-import io
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-import pyarrow as pa
 from typing_extensions import Self
 
-from raflow.connectors.files.formats import FileWriter, Format
-from raflow.connectors.files.listing import is_hidden
-from raflow.connectors.files.partitioning import Partitioner
-from raflow.connectors.files.staging import StagedFile, Staging, staging_for
+from raflow.connectors.files.finding import is_hidden
+from raflow.connectors.files.folder_writer import FolderWriter
+from raflow.connectors.files.formats import Format
+from raflow.connectors.files.staging import Staging, staging_for
 from raflow.credentials import Credentials
 from raflow.errors import InvalidOption, OutputExists, SinkError
 from raflow.foreign import foreign_errors
@@ -30,10 +27,6 @@ from raflow.places import Location
 from raflow.sinks import Part, Sink, SinkContext, Writer
 from raflow.sources import Json
 
-MAX_OPEN_FILES = 128
-"""Files that one writer keeps open; above it the one unused for longest is finished."""
-MAX_HELD_BYTES = 192 << 20
-"""Bytes that one writer keeps in memory; above it the largest file is encoded and, if need be, finished."""
 _PUBLISHERS = 16
 
 Item = TypeVar("Item")
@@ -90,12 +83,36 @@ class FolderSink(Sink):
         """Check the folder, sweep what dead runs have left, and return the files to replace."""
         with self._mapped("writing to"):
             self._refuse_file()
-            existing = visible_files(self.location)
-            if existing and self.if_exists == "error":
-                raise OutputExists(self._occupied(existing))
-            self._staging.probe(context.run_id)
-            self._staging.sweep(lambda run_id: run_id != context.run_id and context.is_dead(run_id))
+            existing = self._existing()
+            self._claim(context)
+            if self.if_exists == "error":
+                self._existing()  # another run may have come and gone in between
         return existing if self.if_exists == "overwrite" else []
+
+    def _existing(self) -> list[str]:
+        existing = visible_files(self.location)
+        if existing and self.if_exists == "error":
+            raise OutputExists(self._occupied(existing))
+        return existing
+
+    def _claim(self, context: SinkContext) -> None:
+        """Show that the run is here, and only then look for others: of two that start at once, each sees the other."""
+        self._staging.claim(context.run_id)
+        is_dead, others = cache(context.is_dead), set[str]()
+
+        def is_swept(run_id: str) -> bool:
+            if run_id != context.run_id:
+                others.add(run_id)
+            return run_id in others and is_dead(run_id)
+
+        self._staging.sweep(is_swept)
+        alive = sorted(filter(context.is_alive, others))
+        if alive and self.if_exists == "error":
+            msg = (
+                f"run {alive[0]} is writing into {self.location.shown}; wait for its end or stop it, choose another "
+                'folder, or set if_exists="append"'
+            )
+            raise OutputExists(msg)
 
     def _refuse_file(self) -> None:
         if self.location.fs.isfile(self.location.path.rstrip("/")):
@@ -111,6 +128,12 @@ class FolderSink(Sink):
 
     def resume(self, context: SinkContext) -> None:
         """Remove what the run's earlier processes have staged."""
+        self._sweep(context)
+        with self._mapped("writing to"):
+            self._claim(context)
+
+    def give_up(self, context: SinkContext) -> None:
+        """Remove what the run has staged."""
         self._sweep(context)
 
     def open(self, context: SinkContext) -> Writer:
@@ -181,156 +204,3 @@ def _remove_empty_folders(root: str, names: Sequence[str]) -> None:
         # A folder that holds new files stays.
         with suppress(OSError):
             os.rmdir(os.path.join(root, folder))
-
-
-class FolderWriter(Writer):
-    """Writes units of work as staged files, one open file per partition folder."""
-
-    def __init__(self, sink: FolderSink, staging: Staging, run_id: str) -> None:
-        self._sink, self._staging, self._run_id = sink, staging, run_id
-        self._reset("", 0)
-
-    def _reset(self, unit: str, attempt: int) -> None:
-        # Names hold the attempt: removing one that was given up never removes what another published.
-        unit = quote(unit, safe="").replace("-", "%2D")
-        self._prefix = f"part-{self._run_id}-{unit}-{attempt}"
-        self._partitioner = Partitioner(self._sink.partition_by)
-        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
-        self._parts: list[Part] = []
-        self._count = 0
-
-    def begin(self, unit: str, attempt: int) -> None:
-        """Start a unit of work."""
-        self._reset(unit, attempt)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Take the next batch."""
-        with self._sink._mapped("writing to"):
-            for folder, records in self._partitioner.add(batch):
-                self._append(folder, records)
-
-    def _append(self, folder: str, records: pa.RecordBatch) -> None:
-        limit = self._sink.max_rows_per_file
-        while records.num_rows:
-            file = self._file(folder, records.schema)
-            room = records.num_rows if limit is None else limit - file.rows
-            file.write(records.slice(0, room))
-            records = records.slice(room)
-            if file.rows == limit:
-                self._finish(folder)
-        self._bound_memory()
-
-    def _file(self, folder: str, schema: pa.Schema) -> _OpenFile:
-        if folder not in self._open:
-            if len(self._open) >= MAX_OPEN_FILES:
-                self._finish(next(iter(self._open)))
-            name = f"{folder}{self._prefix}-{self._count}{self._sink.format.suffix}"
-            staged = self._staging.open(self._run_id, name)
-            self._open[folder] = _OpenFile(name, staged, self._sink.format, schema)
-            self._count += 1
-        self._open.move_to_end(folder)
-        return self._open[folder]
-
-    def _bound_memory(self) -> None:
-        while self.held > MAX_HELD_BYTES:
-            folder, largest = max(self._open.items(), key=lambda entry: entry[1].held)
-            before = largest.held
-            largest.flush()
-            if largest.held > before // 2:
-                self._finish(folder)
-
-    @property
-    def held(self) -> int:
-        """Bytes that wait in memory, before and after encoding."""
-        return self._partitioner.held + sum(file.held for file in self._open.values())
-
-    def _finish(self, folder: str) -> None:
-        self._parts.append(self._open[folder].finish(self._sink.location))
-        del self._open[folder]
-
-    def prepare(self) -> list[Part]:
-        """Finish all files of the unit."""
-        with self._sink._mapped("writing to"):
-            for folder, records in self._partitioner.rest():
-                self._append(folder, records)
-            for folder in list(self._open):
-                self._finish(folder)
-        parts, self._parts = self._parts, []
-        return parts
-
-    def abort(self) -> None:
-        """Drop all files of the unit."""
-        for file in self._open.values():
-            with suppress(Exception):
-                file.drop()
-        for part in self._parts:
-            with suppress(Exception):
-                self._staging.drop(part.token)
-        self._reset("", 0)
-
-    def close(self) -> None:
-        """Drop a unit that was neither prepared nor aborted."""
-        self.abort()
-
-
-class _OpenFile:
-    """A staged file and its encoder."""
-
-    def __init__(self, name: str, staged: StagedFile, kind: Format, schema: pa.Schema) -> None:
-        self._name, self._staged = name, staged
-        self._stream = _Stream(staged)
-        self.rows = 0
-        try:
-            self._writer: FileWriter = kind.open(self._stream, schema)  # type: ignore[arg-type]
-        except BaseException:
-            self._drop_staged()
-            raise
-
-    def write(self, records: pa.RecordBatch) -> None:
-        self._writer.write(records)
-        self.rows += records.num_rows
-
-    @property
-    def held(self) -> int:
-        return self._writer.held + self._staged.held
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def finish(self, root: Location) -> Part:
-        self._writer.close()
-        token, payload = self._staged.finish()
-        return Part(root.join(self._name).shown, self.rows, self._stream.size, token, payload)
-
-    def drop(self) -> None:
-        self._drop_staged()
-        # The encoder must let go of its file too; its bytes go nowhere now.
-        with suppress(Exception):
-            self._writer.close()
-
-    def _drop_staged(self) -> None:
-        self._stream.is_dropped = True
-        self._staged.drop()
-
-
-class _Stream(io.RawIOBase):
-    """The file as encoders see it: they may close it, which does not settle the staged file."""
-
-    def __init__(self, staged: StagedFile) -> None:
-        super().__init__()
-        self._staged = staged
-        self.size = 0
-        self.is_dropped = False
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        count = memoryview(data).nbytes
-        if not self.is_dropped:
-            self._staged.write(data)
-        self.size += count
-        return count
-
-    def tell(self) -> int:
-        return self.size

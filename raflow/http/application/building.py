@@ -41,7 +41,7 @@ from raflow.http.ingest.writing import Writing
 from raflow.http.routes import OWN, WEBSOCKET, joined
 from raflow.http.service import Endpoint, Service
 from raflow.options import CollectorOptions, HttpOptions
-from raflow.sinks import Sink, SinkContext
+from raflow.sinks import Sink, SinkContext, give_up
 from raflow.stores.allowances import Allowances
 from raflow.stores.replies import ReplyStore
 
@@ -219,21 +219,25 @@ class _Building:
         limits = [options.max_concurrent_requests for options in self.http.all_options().values()]
         to_thread.current_default_thread_limiter().total_tokens = max(40, sum(limits))
         own = list(self.sinks.values()) if self.starts_sinks else []
-        started = [await to_thread.run_sync(sink.start, self.context) for sink in own]
-        async with AsyncExitStack() as stack:
-            for store in self.stores:
-                stack.push_async_callback(to_thread.run_sync, store.close)
-            await stack.enter_async_context(self.kept.open())
-            await stack.enter_async_context(self.instances.running())
-            opened: list[Outlet] = []
-            stack.push_async_callback(_close, opened)
-            for outlet in self.outlets:
-                opened.append(outlet)
-                await outlet.open()
-            self.counts.is_ready = True
-            stack.callback(setattr, self.counts, "is_ready", False)
-            yield
-        # Not after an error: it deletes what the run replaces.
+        try:
+            started = [await to_thread.run_sync(sink.start, self.context) for sink in own]
+            async with AsyncExitStack() as stack:
+                for store in self.stores:
+                    stack.push_async_callback(to_thread.run_sync, store.close)
+                await stack.enter_async_context(self.kept.open())
+                await stack.enter_async_context(self.instances.running())
+                opened: list[Outlet] = []
+                stack.push_async_callback(_close, opened)
+                for outlet in self.outlets:
+                    opened.append(outlet)
+                    await outlet.open()
+                self.counts.is_ready = True
+                stack.callback(setattr, self.counts, "is_ready", False)
+                yield
+        except Exception:
+            # Not `finish`: it deletes what the run replaces.
+            await to_thread.run_sync(give_up, own, self.context)
+            raise
         for sink, its_start in zip(own, started, strict=True):
             await to_thread.run_sync(sink.finish, self.context, its_start)
 

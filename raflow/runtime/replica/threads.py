@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Any
 
 from raflow.batch import from_ipc
+from raflow.logs import quiet_drivers
 from raflow.metrics import Counts
 from raflow.operators import routing
 from raflow.plan import Exchange
@@ -77,6 +78,8 @@ class Replica:
     def setup(self) -> Failure | float:
         """Run the user's `setup` and open the sinks; returns the seconds that this took, or why it failed."""
         logging.getLogger(None if self.own_process else "raflow").setLevel(self.job.log_level)
+        if self.own_process:
+            quiet_drivers()
         for thread in self._threads:
             thread.start()
         return self._answering.ready.result()
@@ -156,6 +159,11 @@ class Replica:
                 thread.join(_LOOK_S)
         self._drain_blocks()
         return self._processing.ended
+
+    def give_up(self) -> Failure | None:
+        """Tear down as soon as user code returns; what it works on is not needed any more."""
+        self.cancel()
+        return self.teardown()
 
     def _packed(self, table: Any) -> Any:
         return packed(table, own_process=self.own_process)

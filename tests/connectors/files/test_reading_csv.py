@@ -7,7 +7,7 @@ import gzip
 import lzma
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,70 @@ def test_a_quoted_newline_does_not_make_good_lines_after_it_bad(tmp_path: Path, 
     assert table.to_pylist()[before:] == [{"n": 1, "text": "a\nb"}, {"n": 2, "text": "x"}, {"n": 3, "text": "z"}]
     assert [bad.text for bad in rejected] == ["bad,y"]
     assert rejected[0].position.endswith(f"line {before + 5}")
+
+
+NOTE = b'"one\ntwo, ""three""\n\nfour"'
+CUT = (
+    r"1\.csv.*: a value in quotes goes on past a newline around byte .* set newlines_in_values=True, or quote_char=None"
+)
+
+
+def notes(*names: str, value: bytes = NOTE) -> tuple[bytes, pa.Schema]:
+    """Return a CSV text of 50 records, and its columns; the values of `text` are quoted."""
+    values = [value if name == "text" else b"7" for name in names]
+    kinds = pa.schema([fix(pa.field(name, pa.string() if name == "text" else pa.int64())) for name in names])
+    return b"\n".join([",".join(names).encode(), *[b",".join(values)] * 50, b""]), kinds
+
+
+@pytest.mark.parametrize("names", [("text",), ("n", "text"), ("text", "n")])
+@pytest.mark.parametrize("ranges", [2, 3, 7])
+def test_a_range_that_ends_inside_of_quotes_is_an_error_that_says_what_to_do(
+    tmp_path: Path, read: Read, names: tuple[str, ...], ranges: int
+) -> None:
+    text, columns = notes(*names)
+    (tmp_path / "1.csv").write_bytes(text)
+
+    with pytest.raises(SourceError, match=CUT):
+        read(CsvFiles(tmp_path), columns, ranges=ranges)
+    assert read(CsvFiles(tmp_path, newlines_in_values=True), columns)[0].num_rows == 50
+
+
+@pytest.mark.parametrize("within", [b"ne", b"two"])
+def test_what_does_not_fit_in_a_range_that_begins_inside_of_quotes_is_the_same_error(
+    tmp_path: Path, within: bytes
+) -> None:
+    text, columns = notes("text", "n")
+    path = tmp_path / "1.csv"
+    path.write_bytes(text)
+    start = text.index(within, len(text) // 2)
+    split = replace(CsvFiles(path).splits()[0], payload=[[0, str(path), start, len(text), None, None]])
+    rejected: list[Rejected] = []
+
+    with pytest.raises(SourceError, match=CUT):
+        list(CsvFiles(path).read(split, columns, rejected.append))
+    assert rejected == []
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_block_that_ends_inside_of_quotes_is_an_error_and_one_that_does_not_is_none(
+    tmp_path: Path, read: Read, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("raflow.connectors.files.text.BLOCK_BYTES", 64)
+    for value, is_cut in [(NOTE, True), (b'"one, ""two"""', False), (b'5" pipe', False), (b'""', False)]:
+        text, columns = notes("text", value=value)
+        (tmp_path / f"1.csv{suffix}").write_bytes(gzip.compress(text) if suffix else text)
+        if is_cut:
+            with pytest.raises(SourceError, match=CUT):
+                read(CsvFiles(tmp_path), columns)
+        else:
+            assert read(CsvFiles(tmp_path), columns)[0].num_rows == 50
+
+
+def test_a_sample_may_end_inside_of_quotes(tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raflow.connectors.files.text._SAMPLE_BYTES", 64)
+    (tmp_path / "1.csv").write_bytes(notes("n", "text")[0])
+
+    assert rows(CsvFiles(tmp_path)) == [{"n": 7, "text": 'one\ntwo, "three"\n\nfour'}] * 50
 
 
 def test_a_quote_that_nothing_closes_does_not_make_good_lines_before_it_bad(tmp_path: Path, read: Read) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import pairwise
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,12 @@ QUOTED = st.lists(st.sampled_from([b"\n", b"\r\n", b"a", b",", b'"', b'""', b'\\
 
 
 def ends_of_records(text: bytes, escape: bytes | None) -> list[int]:
-    """Return where records end, character by character, as Arrow's parser goes through a text."""
+    """Return where records end."""
+    return parsed(text, escape)[0]
+
+
+def parsed(text: bytes, escape: bytes | None) -> tuple[list[int], bool]:
+    """Go through a text as Arrow's parser does; returns where records end, and whether quotes are open at the end."""
     found, state, position = [], "begin", 0
     while position < len(text):
         char, position = text[position : position + 1], position + 1
@@ -58,7 +64,7 @@ def ends_of_records(text: bytes, escape: bytes | None) -> list[int]:
                 found.append(position)
         else:
             state = "field"
-    return found
+    return found, state == "quoted"
 
 
 @given(QUOTED, st.integers(1, 9), st.sampled_from([None, b"\\"]))
@@ -69,6 +75,24 @@ def test_a_newline_inside_of_quotes_does_not_end_a_record(text: bytes, size: int
     ends = {position + len(block) for position, block in found[:-1]}
     assert ends <= set(ends_of_records(text, escape))
     assert Quotes(b'"', escape).cut(text) == max(ends_of_records(text, escape), default=0)
+
+
+@given(QUOTED, QUOTED, st.integers(1, 30), st.sampled_from([None, b"\\"]))
+def test_the_last_lines_show_whether_a_text_ends_inside_of_quotes_or_do_not_show_it(
+    before: bytes, text: bytes, tail: int, escape: bytes | None
+) -> None:
+    quotes = Quotes(b'"', escape)
+    _, is_open = parsed(before + text, escape)
+
+    with patch("raflow.connectors.files.lines.TAIL_BYTES", tail):
+        assert quotes.are_open(before + text) == is_open
+        assert quotes.seem_open(text) in (None, is_open)
+
+
+def test_few_lines_are_enough_to_show_whether_a_text_ends_inside_of_quotes() -> None:
+    quotes, lines = Quotes(b'"'), b'1,"a, ""b""","",5" pipe,"c\nd"\n' * 9
+    for end in (b"", b'"c', b'2,"c\n', b'"c\n""'):
+        assert quotes.seem_open(b'd"\n' + lines + end) == (end != b"")
 
 
 def test_a_quote_within_a_field_opens_nothing() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
+import os
 import pickle
 import uuid
 from collections.abc import Callable
@@ -13,11 +17,14 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import s3fs
 from pydantic import SecretStr
 
 from raflow.connectors.files import ArrowFiles, CsvFiles, JsonLinesFiles, ParquetFiles
+from raflow.connectors.files.listing import list_files
 from raflow.credentials import Credentials
 from raflow.errors import SourceError
+from tests.stores import Bucket
 
 Rows = Callable[..., list[dict[str, Any]]]
 
@@ -98,6 +105,38 @@ def test_a_missing_object_an_empty_glob_and_an_unknown_bucket_are_told_apart(
                 CsvFiles(f"{url[:2]}://no-such-bucket/{name}", storage_options=options).splits()
 
 
+@pytest.mark.parametrize("raised", [PermissionError("Access Denied"), OSError("SlowDown")])
+def test_a_folder_that_a_store_does_not_list_is_named_unless_no_pattern_leads_to_it(
+    s3: Bucket, rows: Rows, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    for name in ("a/1.csv", "b/1.csv", "c/1.csv"):
+        put(f"{s3.url}/raw/{name}", s3.storage_options, b"v\n1\n")
+    listing = s3fs.S3FileSystem._iterdir
+
+    def refusing(self: Any, bucket: str, *rest: Any, prefix: str, **options: Any) -> Any:
+        if prefix.startswith("raw/b"):
+            raise raised
+        return listing(self, bucket, *rest, prefix=prefix, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_iterdir", refusing)
+    for pattern in ("*/1.csv", "*/*", "[b-c]/*.csv", "b/*", "*"):
+        with pytest.raises(SourceError, match=f"^listing {s3.url}/raw/b: .*{raised}"):
+            CsvFiles(f"{s3.url}/raw/{pattern}", storage_options=s3.storage_options).splits()
+    assert len(rows(CsvFiles(f"{s3.url}/raw/[ac]/*", storage_options=s3.storage_options))) == 2
+
+
+def test_a_store_is_asked_only_for_names_that_begin_as_the_pattern_does(
+    s3: Bucket, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    for day in ("2023-12-31", "2024-01-01", "2024-01-02"):
+        put(f"{s3.url}/raw/{day}.csv", s3.storage_options, b"v\n1\n")
+    with caplog.at_level("DEBUG", "s3fs"):
+        assert len(rows(CsvFiles(f"{s3.url}/raw/2024-*.csv", storage_options=s3.storage_options))) == 2
+    asked = [record.getMessage() for record in caplog.records if "list_objects" in record.getMessage()]
+    assert asked
+    assert all("'Prefix': 'raw/2024-'" in text for text in asked)
+
+
 def test_the_flow_s_keys_serve_where_there_are_no_storage_options(
     s3: Any, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,3 +150,27 @@ def test_the_flow_s_keys_serve_where_there_are_no_storage_options(
 
     assert rows(pickle.loads(pickle.dumps(source))) == [{"a": 1}]
     assert "hidden" not in repr(source) + repr(vars(source))
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_compressed_text_is_read_in_few_requests_and_a_look_at_its_beginning_reads_little(
+    s3: Bucket, rows: Rows, monkeypatch: pytest.MonkeyPatch, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    data = pack(b"s\n" + b"".join(os.urandom(30).hex().encode() + b"\n" for _ in range(60_000)))
+    put(f"{s3.url}/a.csv{suffix}", s3.storage_options, data)
+    asked: list[int] = []
+    fetch = s3fs.core._inner_fetch
+
+    def counted(fs: Any, bucket: str, key: str, version: str | None, start: int, end: int, *rest: Any) -> Any:
+        asked.append(end - start)
+        return fetch(fs, bucket, key, version, start, end, *rest)
+
+    monkeypatch.setattr(s3fs.core, "_inner_fetch", counted)
+    source = CsvFiles(s3.url, schema={"s": "string"}, storage_options=s3.storage_options)
+    assert source._named(list_files(source._locations)[0]) == ["s"]
+    assert sum(asked) < 1 << 20
+
+    asked.clear()
+    assert len(rows(source, pa.schema([("s", pa.string())]))) == 60_000
+    assert len(data) > 1500 << 10
+    assert len(asked) <= 8

@@ -20,7 +20,7 @@ import pytest
 
 from raflow.connectors.files.formats import ParquetFormat
 from raflow.connectors.files.writing import FolderSink, visible_files
-from raflow.errors import SinkError
+from raflow.errors import OutputExists, SinkError
 from raflow.places import Location
 from raflow.sinks import Part, SinkContext
 
@@ -136,12 +136,46 @@ def test_parts_of_a_killed_writer_are_invisible_until_another_process_publishes_
 def test_resume_removes_what_a_killed_writer_left(store: Store) -> None:
     sink = store.sink(partition_by=["zone"])
     sink.start(RUN)
+    claim = store.leftovers()
     die_writing(sink, [batch(10, zone=1)])
     die_writing(sink, [batch(10, zone=1), batch(1)], "unfinished")
 
     sink.resume(RUN)
-
     assert store.visible() == []
+    assert len(store.leftovers()) == len(claim)
+
+    sink.give_up(RUN)
+    assert store.leftovers() == []
+
+
+@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
+@pytest.mark.parametrize("begin", ["start", "resume"])
+def test_a_run_is_refused_while_another_one_is_known_to_write_into_the_folder(store: Store, begin: str) -> None:
+    sink = store.sink()
+    sink.start(RUN)
+    other = SinkContext("20260102-b", is_alive=lambda run_id: run_id == RUN.run_id)
+
+    with pytest.raises(OutputExists, match=f"run {RUN.run_id} is writing into .*/out; wait for its end or stop it"):
+        getattr(sink, begin)(other)
+    sink.give_up(other)
+    getattr(replace(sink, if_exists="append"), begin)(other)
+    sink.give_up(RUN)
+    getattr(sink, begin)(other)
+    sink.give_up(other)
+
+    assert store.leftovers() == []
+
+
+@pytest.mark.parametrize("store", ["local", "s3"], indirect=True)
+def test_what_a_run_has_left_of_which_nothing_is_known_keeps_no_other_from_starting(store: Store) -> None:
+    sink = store.sink()
+    sink.start(RUN)
+    staged(sink, batch(10))
+
+    sink.start(SinkContext("20260102-b"))
+    sink.start(SinkContext("20260103-c", is_dead=lambda run_id: True))
+    sink.give_up(SinkContext("20260103-c"))
+
     assert store.leftovers() == []
 
 
@@ -151,7 +185,7 @@ def test_the_next_run_sweeps_dead_runs_and_no_other(store: Store) -> None:
     parts = staged(sink, batch(10))
 
     sink.start(SinkContext("20260102-alive", is_dead=lambda run_id: run_id == "20260101-120000"))
-    sink.commit(parts)
+    sink.commit(parts)  # it was not swept, though its id begins as a dead one's does
     assert store.rows() == 10
 
     staged(sink, batch(10), attempt=1)
@@ -291,9 +325,9 @@ def test_the_sweep_reads_all_pages_of_uploads(store: Store) -> None:
     staged(sink, batch(40))
     pages = sink._staging._uploads  # type: ignore[attr-defined]
     bucket, _, prefix = store.location.path.partition("/")
-    assert len(list(pages(bucket, prefix))) == 40
+    assert len(list(pages(bucket, prefix))) == 40 + 1
 
-    sink.resume(RUN)
+    sink.give_up(RUN)
 
     assert store.leftovers() == []
 

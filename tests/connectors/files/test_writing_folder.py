@@ -7,6 +7,7 @@ import pickle
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from raflow.connectors.files import ParquetFiles, partitioning, writing
+from raflow import Flow, consumer
+from raflow.connectors.files import ParquetFiles, folder_writer, partitioning
+from raflow.connectors.files.folder_writer import FolderWriter
 from raflow.connectors.files.formats import CsvFormat, JsonLinesFormat, ParquetFormat
-from raflow.connectors.files.writing import FolderSink, FolderWriter
+from raflow.connectors.files.writing import FolderSink
+from raflow.connectors.memory import MemorySource
 from raflow.errors import InvalidOption, OutputExists, SinkError
 from raflow.places import Location
 from raflow.sinks import Part, SinkContext
@@ -142,7 +146,7 @@ def test_a_thousand_partitions_stay_under_the_cap_of_open_files(tmp_path: Path) 
     started = sink.start(RUN)
     writer = opened(sink)
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (writing.MAX_OPEN_FILES + 100, soft[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (folder_writer.MAX_OPEN_FILES + 100, soft[1]))
     try:
         writer.write(pa.record_batch({"p": np.arange(20_000) % 1000, "n": np.arange(20_000)}))
         parts = writer.prepare()
@@ -155,10 +159,39 @@ def test_a_thousand_partitions_stay_under_the_cap_of_open_files(tmp_path: Path) 
     assert ds.dataset(tmp_path, format="json", partitioning="hive").count_rows() == 20_000
 
 
+FEW_FILES = """
+import resource, sys
+import pyarrow as pa
+from raflow import Flow
+from raflow.connectors.files import JsonLinesFiles
+from raflow.connectors.memory import MemorySource
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+rows = MemorySource([{"p": n % 100, "n": n} for n in range(16_000)], rows_per_split=500)
+flow = Flow()
+@flow.consumer(source=rows, sink=JsonLinesFiles(sys.argv[1], partition_by="p"), num_replicas=8, num_cpus=0.1)
+def same(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch
+flow.run(engine="local")
+"""
+
+
+def test_the_writers_of_a_process_open_together_no_more_files_than_it_may(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert ds.dataset(tmp_path / "out", format="json", partitioning="hive").count_rows() == 16_000
+
+
 def test_a_partition_that_comes_back_after_its_file_was_finished_gets_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "MAX_OPEN_FILES", 2)
+    monkeypatch.setattr(folder_writer, "MAX_OPEN_FILES", 2)
     monkeypatch.setattr("raflow.connectors.files.partitioning.SPLIT_BYTES", 1)
     one, two, three = (pa.record_batch({"p": [p], "n": [1]}) for p in (1, 2, 3))
 
@@ -169,7 +202,7 @@ def test_a_partition_that_comes_back_after_its_file_was_finished_gets_another(
 
 
 def test_memory_is_bounded_over_many_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "MAX_HELD_BYTES", writing.MAX_HELD_BYTES // 8)
+    monkeypatch.setattr(folder_writer, "MAX_HELD_BYTES", folder_writer.MAX_HELD_BYTES // 8)
     monkeypatch.setattr(partitioning, "SPLIT_BYTES", partitioning.SPLIT_BYTES // 8)
     writer = opened(folder_sink(tmp_path, partition_by=["p"]))
     bodies = pa.array([os.urandom(100_000 // 8)] * 320)
@@ -178,7 +211,7 @@ def test_memory_is_bounded_over_many_open_files(tmp_path: Path, monkeypatch: pyt
         writer.write(pa.record_batch({"p": pa.array(range(320)) if _ % 2 else [1] * 320, "body": bodies}))
         most = max(most, writer.held)
 
-    assert most <= writing.MAX_HELD_BYTES
+    assert most <= folder_writer.MAX_HELD_BYTES
     writer.abort()
     assert files(tmp_path) == []
 
@@ -200,6 +233,30 @@ def test_existing_output_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "old.csv").touch()
     with pytest.raises(OutputExists, match=r'holds 1 file\(s\), such as old.csv.*if_exists="append"'):
         folder_sink(tmp_path).start(RUN)
+
+
+def test_a_run_begun_while_another_one_is_about_to_write_there_is_refused(tmp_path: Path) -> None:
+    goes_on = threading.Event()
+
+    def waits(record: dict[str, Any]) -> dict[str, Any]:
+        goes_on.wait(10)
+        return record
+
+    def flow(*folders: str) -> Flow:
+        made, sinks = Flow(), [ParquetFiles(tmp_path / folder) for folder in folders]
+        made.add_consumer(consumer(source=MemorySource([{"n": 1}, {"n": 2}]), sink=sinks, name="p")(waits))
+        return made
+
+    first = flow("out").start(engine="local")
+    with pytest.raises(OutputExists, match=rf"run {first.id} is writing into .*/out"):
+        flow("own", "out").run(engine="local")
+    assert list((tmp_path / "own").iterdir()) == []
+    goes_on.set()
+    first.wait()
+    first.raise_error()
+
+    assert ds.dataset(tmp_path / "out").count_rows() == 2
+    assert [name for name in os.listdir(tmp_path / "out") if name.startswith(".")] == []
 
 
 def test_partitions_by_a_column_with_an_underscore_are_seen(tmp_path: Path) -> None:

@@ -91,16 +91,18 @@ class Staging(ABC):
     def sweep(self, is_swept: Callable[[str], bool]) -> None:
         """Remove everything that runs with the chosen ids have staged here."""
 
-    def probe(self, run_id: str) -> None:
-        """Find out whether the folder can be written, by staging a byte and dropping it."""
-        file = self.open(run_id, f"part-{run_id}-probe-0-0.tmp")
+    def claim(self, run_id: str) -> Token:
+        """Stage a byte: it shows that the folder can be written, and to other runs that this one is here.
+
+        It stays until what the run has staged is swept.
+        """
+        file = self.open(run_id, f"part-{run_id}-claim-0-0.tmp")
         try:
             file.write(b"?")
-            token, _ = file.finish()
+            return file.finish()[0]
         except BaseException:
             file.drop()
             raise
-        self.drop(token)
 
     def _is_published(self, token: Token) -> bool:
         self.root.fs.invalidate_cache()

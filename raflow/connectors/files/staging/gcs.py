@@ -30,6 +30,12 @@ class GcsStaging(Staging):
         del run_id
         return _GcsFile(self, name)
 
+    def claim(self, run_id: str) -> Token:
+        """Find out whether the folder can be written; other runs cannot see that this one is here."""
+        token = super().claim(run_id)
+        self.drop(token)
+        return token
+
     def commit(self, token: Token, payload: bytes | None) -> None:
         """Send the last chunk with the total size."""
         rest, start, size = payload or b"", token["offset"], token["size"]

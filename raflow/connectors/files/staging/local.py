@@ -23,14 +23,6 @@ class LocalStaging(Staging):
         os.makedirs(os.path.dirname(self.path(staged)), exist_ok=True)
         return _LocalFile(self.path(staged), {"name": name, "staged": staged})
 
-    def probe(self, run_id: str) -> None:
-        """Stage and drop a byte, and the hidden folder with it: the run may yet fail before it writes."""
-        try:
-            super().probe(run_id)
-        finally:
-            with suppress(OSError):
-                os.rmdir(self.path(f"{FOLDER}{run_id}"))
-
     def commit(self, token: Token, payload: bytes | None) -> None:
         """Move the file to its name."""
         del payload
