@@ -62,6 +62,12 @@ def test_a_zero_in_a_set_is_found_whatever_sign_the_statistics_give_it(tmp_path:
     assert found == 1
 
 
+def test_what_is_compared_with_nan_leaves_out_nothing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": pa.array([0, None], pa.int32())}), tmp_path / "part.parquet")
+    found = Flow().read(ParquetFiles(str(tmp_path))).filter(~(n < pc.scalar(math.nan))).collect(engine="local")
+    assert found == [{"n": 0}]
+
+
 def test_resume_knows_of_files_that_were_left_out(tmp_path: Path) -> None:
     source, _ = watched(tmp_path)
     splits = source.splits_where(n < 0, pa.schema([("n", pa.int64())]))
